@@ -1,0 +1,330 @@
+"""Reading Kafka in batches through FastStream so that nothing is lost and nothing bad blocks its neighbours.
+
+FastStream's acknowledgement policies either lose failed records or repeat a bad one for ever, and its parser fails on
+foreign headers before any policy applies (see docs/decisions). So the policy here is MANUAL with a parser and a
+decoder that can't fail: the handler classifies every record itself, dead letters are written first, then the offsets
+of exactly the records handled are committed, and any infrastructure failure rewinds.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.annotations import KafkaMessage
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+from prometheus_client import Counter, Gauge
+
+from shared.backoff import Backoff
+from shared.kafka import Publisher, Record, client_options
+from shared.settings import KafkaSettings
+from shared.topics import Topic, dead_letter_topic
+
+log = structlog.get_logger(__name__)
+
+RECORDS = Counter("kafka_records_handled_total", "Records whose offset was committed.", ["topic", "group"])
+DEAD_LETTERS = Counter("kafka_dead_letters_total", "Records written to the dead-letter topic.", ["topic", "group"])
+BATCH_FAILURES = Counter("kafka_batch_failures_total", "Batches rewound after a failure.", ["topic", "group"])
+LAG = Gauge("kafka_consumer_lag_records", "Records not yet handled, by partition.", ["topic", "group", "partition"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A record that can't be handled, and why in a few words without its data."""
+
+    record: ConsumerRecord[bytes, bytes]
+    reason: str
+
+
+class BatchHandler(Protocol):
+    """What a service does with a batch; it decides nothing about offsets."""
+
+    async def __call__(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> Sequence[DeadLetter]:
+        """Make the effects of the records durable, and return those that can't be handled.
+
+        Records of one partition come in order; the batch may span partitions. Must be idempotent: after a crash, a
+        rebalance or an exception the same records come again. An exception means "try again later".
+        """
+        ...
+
+
+StartingPositions = Callable[[set[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
+
+
+class BatchConsumer:
+    """Consumes one topic for one group until cancelled, in ``loops`` consumers that share the group's partitions.
+
+    Two loops keep two batches in flight while each key stays in order, because a partition belongs to one loop.
+    ``starting_positions`` is asked at every assignment; an offset it names beats the one committed by the group.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        topic: Topic,
+        group: str,
+        handle: BatchHandler,
+        publisher: Publisher,
+        loops: int = 2,
+        max_records: int = 500,
+        starting_positions: StartingPositions | None = None,
+    ) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._group = group
+        self._handle = handle
+        self._publisher = publisher
+        self._loops = loops
+        self._max_records = max_records
+        self._starting_positions = starting_positions
+        self._dead_letters = dead_letter_topic(topic, group)
+        self._broker: KafkaBroker | None = None
+        self._failing: str | None = "not connected to Kafka"
+
+    async def run(self) -> None:
+        """Consume until cancelled; an unreachable broker is tried again for ever with capped backoff."""
+        backoff = Backoff()
+        while True:
+            broker = self._build()
+            try:
+                await broker.start()
+                self._broker, self._failing = broker, None
+                log.info("consumer.started", topic=self._topic.name, group=self._group, loops=self._loops)
+                backoff.reset()
+                await _until_a_task_ends(broker)
+                self._failing = "a consumer task ended"
+            except Exception as error:  # noqa: BLE001 - whatever keeps the broker from starting, it is tried again
+                self._failing = f"{type(error).__name__}: {error}"
+            finally:
+                self._broker = None
+                await _stop(broker)
+            log.warning("consumer.restarting", topic=self._topic.name, group=self._group, error=self._failing)
+            await asyncio.sleep(backoff.next())
+
+    async def check(self) -> None:
+        """Readiness: raise unless connected, given at least one partition, and the last batch succeeded."""
+        if self._failing is not None:
+            raise RuntimeError(self._failing)
+        consumers = [subscriber.consumer for subscriber in _subscribers(self._broker)]
+        if not any(consumer is not None and consumer.assignment() for consumer in consumers):
+            raise RuntimeError("no partition assigned yet")
+
+    def _build(self) -> KafkaBroker:
+        options = client_options(self._settings)
+        broker = KafkaBroker(
+            options["bootstrap_servers"],
+            security=_security(self._settings, options.get("ssl_context")),
+            client_id=self._group,
+            allow_auto_create_topics=False,
+            consumer_only=True,
+            ack_policy=AckPolicy.MANUAL,
+            logger=logging.getLogger("faststream"),
+        )
+        for _ in range(self._loops):
+            listener = _Assigned(self._starting_positions)
+            subscriber = broker.subscriber(
+                self._topic.name,
+                group_id=self._group,
+                auto_offset_reset="earliest",
+                ack_policy=AckPolicy.MANUAL,
+                batch=True,
+                max_records=self._max_records,
+                # After an empty poll FastStream sleeps as long again, so this bounds what a quiet topic waits.
+                batch_timeout_ms=10,
+                parser=_parse,
+                decoder=_decode,
+                session_timeout_ms=30_000,
+                rebalance_timeout_ms=60_000,
+                max_poll_interval_ms=300_000,
+                listener=listener,
+            )
+            listener.subscriber = subscriber
+            subscriber(self._batch_handler())
+        return broker
+
+    def _batch_handler(self) -> Callable[[KafkaMessage], Awaitable[None]]:
+        backoff = Backoff()
+
+        async def on_batch(message: KafkaMessage) -> None:
+            await self._on_batch(message, backoff)
+
+        return on_batch
+
+    async def _on_batch(self, message: KafkaMessage, backoff: Backoff) -> None:
+        consumer: Any = message.consumer
+        records: tuple[ConsumerRecord[bytes, bytes], ...] = message.raw_message
+        first: dict[TopicPartition, int] = {}
+        after: dict[TopicPartition, int] = {}
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            first.setdefault(partition, record.offset)
+            after[partition] = record.offset + 1
+        try:
+            dead = await self._handle(records)
+            await self._bury(dead)
+            owned = consumer.assignment()
+            commit = {partition: offset for partition, offset in after.items() if partition in owned}
+            if commit:
+                await consumer.commit(commit)
+        except asyncio.CancelledError as error:
+            # Cancelled by us: stop. Cancelled somewhere below: a failure like any other; raised on, it would end the
+            # loop silently.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            await self._rewind(consumer, first, error, backoff)
+            return
+        except Exception as error:  # noqa: BLE001 - under MANUAL an escaping exception skips the batch for good
+            await self._rewind(consumer, first, error, backoff)
+            return
+        backoff.reset()
+        self._failing = None
+        RECORDS.labels(self._topic.name, self._group).inc(len(records))
+        self._measure(consumer, after)
+
+    async def _rewind(
+        self,
+        consumer: AIOKafkaConsumer,
+        first: dict[TopicPartition, int],
+        error: BaseException,
+        backoff: Backoff,
+    ) -> None:
+        delay = backoff.next()
+        self._failing = type(error).__name__
+        BATCH_FAILURES.labels(self._topic.name, self._group).inc()
+        log.warning(
+            "consumer.batch_failed",
+            topic=self._topic.name,
+            group=self._group,
+            partitions=len(first),
+            error=type(error).__name__,
+            detail=str(error)[:300],
+            retry_in_seconds=round(delay, 2),
+        )
+        owned = consumer.assignment()
+        for partition, offset in first.items():
+            if partition in owned:
+                consumer.seek(partition, offset)
+        await asyncio.sleep(delay)
+
+    async def _bury(self, dead: Sequence[DeadLetter]) -> None:
+        if not dead:
+            return
+        now = datetime.now(UTC).isoformat()
+        await self._publisher.publish([self._letter(item, now) for item in dead])
+        DEAD_LETTERS.labels(self._topic.name, self._group).inc(len(dead))
+        for item in dead:
+            log.error(
+                "consumer.dead_letter",
+                topic=item.record.topic,
+                partition=item.record.partition,
+                offset=item.record.offset,
+                reason=item.reason[:300],
+            )
+
+    def _letter(self, item: DeadLetter, now: str) -> Record:
+        record = item.record
+        notes = {
+            "x-dlq-topic": record.topic,
+            "x-dlq-partition": str(record.partition),
+            "x-dlq-offset": str(record.offset),
+            "x-dlq-timestamp": str(record.timestamp),
+            "x-dlq-group": self._group,
+            "x-dlq-reason": item.reason[:1000],
+            "x-dlq-failed-at": now,
+        }
+        return Record(
+            topic=self._dead_letters.name,
+            key=record.key,
+            value=record.value,
+            headers=[*record.headers, *((name, text.encode()) for name, text in notes.items())],
+        )
+
+    def _measure(self, consumer: AIOKafkaConsumer, after: dict[TopicPartition, int]) -> None:
+        for partition, offset in after.items():
+            end = consumer.highwater(partition)
+            if end is not None:
+                LAG.labels(partition.topic, self._group, str(partition.partition)).set(max(0, end - offset))
+
+
+class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ships no types
+    """Moves a consumer to the positions that the service keeps itself."""
+
+    def __init__(self, starting_positions: StartingPositions | None) -> None:
+        self.subscriber: Any = None
+        self._starting_positions = starting_positions
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Nothing to do: a late commit is guarded by the assignment, a late effect by its idempotence."""
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Seek before the first fetch; aiokafka swallows what is raised here, so it is tried until it works."""
+        if self._starting_positions is None or not assigned:
+            return
+        backoff = Backoff()
+        while True:
+            try:
+                positions = await self._starting_positions(assigned)
+                break
+            except Exception as error:  # noqa: BLE001 - without its positions the group could start months back
+                log.warning("consumer.positions_unknown", error=type(error).__name__)
+                await asyncio.sleep(backoff.next())
+        for partition, offset in positions.items():
+            if partition in assigned:
+                self.subscriber.consumer.seek(partition, offset)
+
+
+async def _parse(message: tuple[ConsumerRecord[bytes, bytes], ...], original: Any) -> KafkaMessage:  # noqa: ANN401
+    """FastStream's own parser fails on headers that aren't UTF-8: give it a record without any."""
+    parsed: KafkaMessage = await original((replace(message[0], headers=(), value=b""),))
+    parsed.raw_message = message
+    return parsed
+
+
+async def _decode(message: KafkaMessage) -> None:
+    """Records are decoded one by one by the handler."""
+
+
+def _subscribers(broker: KafkaBroker | None) -> list[Any]:
+    return list(broker.subscribers) if broker is not None else []
+
+
+async def _until_a_task_ends(broker: KafkaBroker) -> None:
+    """A cancelled consume task is not restarted by FastStream, and its health check does not notice."""
+    # The tasks belong to FastStream: there is nothing to await that would not also cancel them.
+    while all(  # noqa: ASYNC110
+        s.tasks and not any(task.done() for task in s.tasks) for s in _subscribers(broker)
+    ):
+        await asyncio.sleep(1.0)
+
+
+async def _stop(broker: KafkaBroker) -> None:
+    try:
+        async with asyncio.timeout(30):
+            await broker.stop()
+    except Exception as error:  # noqa: BLE001 - a broker that can't be stopped is left behind; a new one is made
+        log.warning("consumer.stop_failed", error=type(error).__name__)
+
+
+def _security(settings: KafkaSettings, context: ssl.SSLContext | None) -> BaseSecurity | None:
+    protocol = settings.security_protocol
+    if protocol == "PLAINTEXT":
+        return None
+    if not protocol.startswith("SASL"):
+        return BaseSecurity(ssl_context=context, use_ssl=True)
+    kind = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+    return kind[settings.sasl_mechanism](
+        username=settings.sasl_username or "",
+        password=settings.sasl_password.get_secret_value() if settings.sasl_password else "",
+        ssl_context=context,
+        use_ssl=protocol == "SASL_SSL",
+    )

@@ -1,0 +1,140 @@
+"""Writing to Kafka: records in order, acknowledged by all in-sync replicas, never waited for without a bound."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
+
+from shared.events import Event, encode
+from shared.settings import KafkaSettings
+from shared.topics import Topic
+
+log = structlog.get_logger(__name__)
+
+# An idempotent aiokafka producer never expires a batch (aiokafka#1101): every wait on it needs a bound of its own.
+ACK_TIMEOUT_SECONDS = 20.0
+STOP_TIMEOUT_SECONDS = 5.0
+
+
+class PublishFailed(Exception):
+    """Kafka did not acknowledge in time or refused; the records may or may not be written. Publish again."""
+
+
+class RecordRefused(Exception):
+    """Kafka will never take this record (it is too large)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A record to be written."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def record_of(topic: Topic, event: Event) -> Record:
+    """The record of an event on its topic."""
+    key, value, headers = encode(event)
+    return Record(topic=topic.name, key=key, value=value, headers=headers)
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Connection options of an aiokafka client."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else None
+    if settings.security_protocol.endswith("SSL"):
+        options["ssl_context"] = ssl.create_default_context(cafile=settings.ssl_ca_file)
+    return options
+
+
+class Publisher:
+    """An idempotent producer that is started on first use and made anew after any failure.
+
+    One task at a time may publish; others wait. After a failure the producer's sequence numbers can't be trusted
+    (aiokafka#1017), so it is thrown away, and with it every record not yet sent.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, client_id: str, linger_ms: int = 0) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._linger_ms = linger_ms
+        self._producer: AIOKafkaProducer | None = None
+        self._lock = asyncio.Lock()
+        self.failing: str | None = None
+
+    async def publish(self, records: Sequence[Record], *, timeout: float = ACK_TIMEOUT_SECONDS) -> None:
+        """Write the records, in their order per key, and return when all in-sync replicas have all of them.
+
+        Raises:
+            PublishFailed: not all were acknowledged; any of them may have been written.
+            RecordRefused: one of the records can never be written; those before it may have been.
+        """
+        if not records:
+            return
+        async with self._lock:
+            try:
+                async with asyncio.timeout(timeout):
+                    producer = await self._started()
+                    acks = [
+                        await producer.send(r.topic, key=r.key, value=r.value, headers=list(r.headers)) for r in records
+                    ]
+                    await asyncio.gather(*acks)
+            except (MessageSizeTooLargeError, RecordTooLargeError) as error:
+                await self._discard()
+                raise RecordRefused(str(error)) from error
+            except (KafkaError, TimeoutError, OSError) as error:
+                self.failing = type(error).__name__
+                await self._discard()
+                raise PublishFailed(f"{type(error).__name__}: {error}") from error
+            except asyncio.CancelledError:
+                await self._discard()
+                raise
+            self.failing = None
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                **client_options(self._settings),
+                client_id=self._client_id,
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=self._linger_ms,
+                request_timeout_ms=10_000,
+            )
+            try:
+                await producer.start()
+            except BaseException:
+                await _stop(producer)
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def _discard(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+
+    async def close(self) -> None:
+        """Stop the producer; nothing is in flight unless a publish is."""
+        await self._discard()
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+            await producer.stop()
+    except (KafkaError, TimeoutError, OSError) as error:
+        log.warning("kafka.producer_stop_failed", error=type(error).__name__)

@@ -1,0 +1,114 @@
+"""The HTTP side that all services have: probes, metrics, one log line per request, and the server itself."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+
+import structlog
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared import problems
+from shared.settings import HttpSettings
+
+log = structlog.get_logger(__name__)
+
+REQUESTS = Histogram("http_request_seconds", "Time to the end of an answer.", ["method", "route", "status"])
+CHECK_TIMEOUT_SECONDS = 3.0
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+
+Check = Callable[[], Awaitable[None]]
+
+
+def probes(checks: Mapping[str, Check]) -> APIRouter:
+    """``/livez`` (the process answers), ``/readyz`` (each named check passes) and ``/metrics`` (Prometheus)."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/livez")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        results = dict(zip(checks, await asyncio.gather(*map(_outcome, checks.values())), strict=True))
+        failing = {name: reason for name, reason in results.items() if reason != "ok"}
+        return JSONResponse({"status": "not ready" if failing else "ready", "checks": results}, 503 if failing else 200)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _outcome(check: Check) -> str:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            await check()
+    except Exception as error:  # noqa: BLE001 - any failure of a check means "not ready", with its reason
+        return str(error)[:200] or type(error).__name__
+    return "ok"
+
+
+class AccessLog:
+    """ASGI middleware: one line per request with the route's template; its values may be codes and states."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, then log it."""
+        if scope["type"] != "http" or scope["path"] in _PROBES:
+            await self._app(scope, receive, send)
+            return
+        started, status = perf_counter(), 0
+
+        async def observe(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observe)
+        finally:
+            route = getattr(scope.get("route"), "path", "(no route)")
+            seconds = perf_counter() - started
+            REQUESTS.labels(scope["method"], route, str(status)).observe(seconds)
+            log.info(
+                "http.request",
+                method=scope["method"],
+                route=route,
+                status=status,
+                milliseconds=round(seconds * 1000, 1),
+            )
+
+
+def install(app: FastAPI, *, checks: Mapping[str, Check]) -> None:
+    """Give an application its probes, its access log and its problem details."""
+    problems.install(app)
+    app.include_router(probes(checks))
+    app.add_middleware(AccessLog)
+
+
+def serve(app: FastAPI, settings: HttpSettings) -> None:
+    """Run until SIGTERM or SIGINT; in-flight requests get ten seconds. Exits with status 3 if the start fails."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        # Header values of a proxy are trusted only where the operator says so.
+        proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise SystemExit(3)
