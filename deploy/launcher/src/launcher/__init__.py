@@ -1,0 +1,1 @@
+"""Runs the platform on one machine, and a real mongod and a real Kafka broker for its tests."""
