@@ -31,8 +31,12 @@ def _serve(settings: Settings) -> int:
     import uvicorn  # noqa: PLC0415 (the other commands answer faster without it)
 
     from platform_idp import logs  # noqa: PLC0415 (the same)
-    from platform_idp.app import create_app  # noqa: PLC0415 (the same)
+    from platform_idp.app import create_app, key_ring  # noqa: PLC0415 (the same)
 
+    try:
+        key_ring(settings).ensure()
+    except (OSError, ValueError) as error:
+        return _fail(f"DATA_DIR: the signing keys in {settings.data_dir} cannot be used: {error}", status=2)
     logs.configure(settings.log)
     server = uvicorn.Server(
         uvicorn.Config(

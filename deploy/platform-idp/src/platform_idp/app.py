@@ -5,8 +5,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from platform_idp import endpoints, sign_in
 from platform_idp.clients import Clients
@@ -28,7 +28,7 @@ def key_ring(settings: Settings, *, now: Callable[[], float] = time.time) -> Key
     return KeyRing(settings.data_dir, longest_life=longest_life, now=now)
 
 
-def create_app(settings: Settings, *, now: Callable[[], float] = time.time) -> FastAPI:
+def create_app(settings: Settings, *, now: Callable[[], float] = time.time) -> Starlette:
     """The issuer as an ASGI application. ``now`` gives unix seconds."""
     keys = key_ring(settings, now=now)
     clients = Clients(settings)
@@ -37,30 +37,21 @@ def create_app(settings: Settings, *, now: Callable[[], float] = time.time) -> F
     sign_in_pages = sign_in.SignInPages(settings, codes, tokens, Pages(), now=now)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         keys.ensure()
         _logger.info("issuer ready", extra={"fields": {"issuer": settings.issuer, "keys": len(keys.keys())}})
         yield
 
-    app = FastAPI(title="Platform issuer (stand-in)", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(AccessLog)
-    app.include_router(endpoints.router(settings, keys, clients, Grants(clients, codes, tokens)))
-    app.include_router(sign_in.router(sign_in_pages))
-
-    @app.exception_handler(OAuthError)
-    async def on_oauth_error(_request: Request, error: OAuthError) -> Response:
-        headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-        if error.challenge:
-            headers["WWW-Authenticate"] = 'Basic realm="platform-idp", charset="UTF-8"'
-        body = {"error": error.error, "error_description": error.description}
-        return JSONResponse(body, error.status, headers=headers)
-
-    @app.exception_handler(AuthorizationRefused)
-    async def on_refusal(_request: Request, refusal: AuthorizationRefused) -> Response:
-        return sign_in_pages.refused(refusal)
-
-    @app.exception_handler(UntrustedRequest)
-    async def on_untrusted(_request: Request, error: UntrustedRequest) -> Response:
-        return sign_in_pages.untrusted(str(error))
-
-    return app
+    return Starlette(
+        lifespan=lifespan,
+        middleware=[Middleware(AccessLog)],
+        routes=[
+            *endpoints.routes(settings, keys, clients, Grants(clients, codes, tokens)),
+            *sign_in.routes(sign_in_pages),
+        ],
+        exception_handlers={
+            OAuthError: endpoints.on_oauth_error,
+            AuthorizationRefused: sign_in_pages.on_refusal,
+            UntrustedRequest: sign_in_pages.on_untrusted,
+        },
+    )

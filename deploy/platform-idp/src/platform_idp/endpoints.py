@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from platform_idp.clients import Clients
 from platform_idp.errors import OAuthError
@@ -15,44 +16,44 @@ from platform_idp.settings import Settings
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
-def router(settings: Settings, keys: KeyRing, clients: Clients, grants: Grants) -> APIRouter:
+def routes(settings: Settings, keys: KeyRing, clients: Clients, grants: Grants) -> list[Route]:
     """All routes that answer in JSON."""
-    routes = APIRouter()
 
-    @routes.get("/.well-known/openid-configuration")
-    async def discovery() -> dict[str, Any]:
-        return discovery_document(settings)
+    async def discovery(_request: Request) -> JSONResponse:
+        return JSONResponse(discovery_document(settings))
 
-    @routes.get("/.well-known/jwks.json")
-    async def jwks() -> JSONResponse:
+    async def jwks(_request: Request) -> JSONResponse:
         return JSONResponse(keys.jwks(), headers={"Cache-Control": "public, max-age=60"})
 
-    @routes.post("/token")
     async def token(request: Request) -> JSONResponse:
         form = await read_form(request)
         client = clients.authenticate(request.headers.get("authorization"), form)
         return JSONResponse(grants.exchange(client, form), headers=_NO_STORE)
 
-    @routes.post("/dev/token")
     async def dev_token(request: Request) -> JSONResponse:
         if "origin" in request.headers:
             # A page in a developer's browser, even one that rebinds its name to this host, must not get a token.
             raise OAuthError("access_denied", "this route is for programs, not for browsers", status=403)
         return JSONResponse(grants.for_development(await read_form(request)), headers=_NO_STORE)
 
-    @routes.get("/livez")
-    async def livez() -> dict[str, str]:
-        return {"status": "ok"}
+    async def livez(_request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
 
-    @routes.get("/readyz")
-    async def readyz() -> JSONResponse:
+    async def readyz(_request: Request) -> JSONResponse:
         try:
             keys.keys()
         except (OSError, ValueError):
             return JSONResponse({"status": "unavailable", "checks": {"signing_keys": "unreadable"}}, 503)
         return JSONResponse({"status": "ok", "checks": {"signing_keys": "ok"}})
 
-    return routes
+    return [
+        Route("/.well-known/openid-configuration", discovery),
+        Route("/.well-known/jwks.json", jwks),
+        Route("/token", token, methods=["POST"]),
+        Route("/dev/token", dev_token, methods=["POST"]),
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+    ]
 
 
 def discovery_document(settings: Settings) -> dict[str, Any]:
@@ -81,3 +82,12 @@ def discovery_document(settings: Settings) -> dict[str, Any]:
         ],
         "authorization_response_iss_parameter_supported": True,
     }
+
+
+async def on_oauth_error(_request: Request, error: Exception) -> Response:
+    """The JSON of an ``OAuthError`` (RFC 6749, section 5.2)."""
+    assert isinstance(error, OAuthError)  # noqa: S101 (registered for this class only)
+    headers = dict(_NO_STORE)
+    if error.challenge:
+        headers["WWW-Authenticate"] = 'Basic realm="platform-idp", charset="UTF-8"'
+    return JSONResponse({"error": error.error, "error_description": error.description}, error.status, headers=headers)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from importlib.resources import files
 
-from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
 
 _HEADERS = {
     "Cache-Control": "no-store",

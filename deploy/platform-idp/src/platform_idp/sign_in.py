@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 from platform_idp.authorization import AuthorizationRequest, parse_authorization_request
 from platform_idp.codes import AuthorizationCodes
@@ -99,16 +100,17 @@ class SignInPages:
         person = sign_in.person if sign_in else None
         return self._pages.render("home.html", issuer=self._settings.issuer, signed_in=person)
 
-    def refused(self, refusal: AuthorizationRefused) -> Response:
+    async def on_refusal(self, _request: Request, refusal: Exception) -> Response:
         """The error, sent to the client through the browser."""
+        assert isinstance(refusal, AuthorizationRefused)  # noqa: S101 (registered for this class only)
         return self._back(
             refusal.redirect_uri,
             {"error": refusal.error, "error_description": refusal.description, "state": refusal.state},
         )
 
-    def untrusted(self, message: str) -> HTMLResponse:
+    async def on_untrusted(self, _request: Request, error: Exception) -> Response:
         """The error, shown where it happened."""
-        return self._pages.render("error.html", status=400, message=message)
+        return self._pages.render("error.html", status=400, message=str(error))
 
     def _signed_in(self, request: Request) -> SignIn | None:
         cookie = request.cookies.get(_COOKIE)
@@ -130,42 +132,38 @@ class SignInPages:
         return self._pages.render("sign_out.html", parameters={}, done=True)
 
 
-def router(sign_in_pages: SignInPages) -> APIRouter:
+def routes(sign_in_pages: SignInPages) -> list[Route]:
     """All routes that answer with a page or a redirect."""
-    routes = APIRouter(include_in_schema=False)
 
-    @routes.get("/")
     async def home(request: Request) -> Response:
         return sign_in_pages.home(request)
 
-    @routes.get("/authorize")
     async def authorize(request: Request) -> Response:
-        return sign_in_pages.authorize(request, request.query_params.multi_items())
+        by_form = request.method == "POST"
+        parameters = await read_pairs(request) if by_form else request.query_params.multi_items()
+        return sign_in_pages.authorize(request, parameters)
 
-    @routes.post("/authorize")
-    async def authorize_by_form(request: Request) -> Response:
-        return sign_in_pages.authorize(request, await read_pairs(request))
-
-    @routes.post("/sign-in")
     async def choose(request: Request) -> Response:
-        _refuse_other_sites(request)
+        if not _is_own_page(request):
+            raise UntrustedRequest("That form was sent by another site. Start again from the application.")
         return sign_in_pages.choose(request.query_params.multi_items(), await read_form(request))
 
-    @routes.get("/logout")
     async def sign_out(request: Request) -> Response:
-        return sign_in_pages.sign_out(request, dict(request.query_params), confirmed=False)
+        by_form = request.method == "POST"
+        parameters = await read_form(request) if by_form else dict(request.query_params)
+        own_button = by_form and parameters.get("confirm") == "yes" and _is_own_page(request)
+        return sign_in_pages.sign_out(request, parameters, confirmed=own_button)
 
-    @routes.post("/logout")
-    async def sign_out_by_form(request: Request) -> Response:
-        form = await read_form(request)
-        own_button = form.get("confirm") == "yes" and _is_own_page(request)
-        return sign_in_pages.sign_out(request, form, confirmed=own_button)
-
-    @routes.get("/style.css")
-    async def style() -> Response:
+    async def style(_request: Request) -> Response:
         return Response(stylesheet(), media_type="text/css", headers={"Cache-Control": "max-age=300"})
 
-    return routes
+    return [
+        Route("/", home),
+        Route("/authorize", authorize, methods=["GET", "POST"]),
+        Route("/sign-in", choose, methods=["POST"]),
+        Route("/logout", sign_out, methods=["GET", "POST"]),
+        Route("/style.css", style),
+    ]
 
 
 def _people_by_account() -> list[tuple[str, list[Person]]]:
@@ -177,11 +175,6 @@ def _is_own_page(request: Request) -> bool:
     """Whether a form was posted from this issuer's own page; programs that send no Origin may post too."""
     origin = request.headers.get("origin")
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
-
-
-def _refuse_other_sites(request: Request) -> None:
-    if not _is_own_page(request):
-        raise UntrustedRequest("That form was sent by another site. Start again from the application.")
 
 
 def _origin(url: str) -> str:
