@@ -20,17 +20,24 @@ class Topics:
         self._made: list[str] = []
 
     async def create(
-        self, prefix: str = "test", *, partitions: int = 3, cleanup_policy: str = "delete", **config: str
+        self,
+        prefix: str = "test",
+        *,
+        name: str | None = None,
+        partitions: int = 3,
+        cleanup_policy: str = "delete",
+        **config: str,
     ) -> str:
         """Create a topic and return its name, once its partitions can be written.
 
         Args:
             prefix: how the name begins.
+            name: the whole name, where it must be this one.
             partitions: how many.
             cleanup_policy: ``delete`` or ``compact``.
             config: further settings of the topic; ``segment_ms`` stands for ``segment.ms``.
         """
-        name = f"{prefix}.{secrets.token_hex(4)}"
+        name = name or f"{prefix}.{secrets.token_hex(4)}"
         settings = {"cleanup.policy": cleanup_policy} | {key.replace("_", "."): value for key, value in config.items()}
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, topic_configs=settings)
         answer = await self._admin.create_topics([topic])
