@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NoReturn, TypeVar
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-Settings = TypeVar("Settings", bound="ServiceSettings")
+Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def _http_url(value: str) -> str:
@@ -116,6 +116,6 @@ def _variable(kind: type[BaseSettings], location: tuple[int | str, ...]) -> str:
 
 def _refuse(problems: list[tuple[str, str]]) -> NoReturn:
     for variable, message in problems:
-        hint = "is not set" if message == "Field required" and variable not in os.environ else message
+        hint = "is not set" if message == "Field required" and not os.environ.get(variable) else message
         sys.stderr.write(f"{variable}: {hint} (see docs/configuration.md)\n")
     raise SystemExit(2)
