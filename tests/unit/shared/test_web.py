@@ -1,0 +1,112 @@
+"""Probes, problems and the access log of every service."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from fastapi import FastAPI
+from pymongo.errors import AutoReconnect
+
+from shared import logs, web
+from shared.problems import Problem
+from shared.settings import LogSettings
+
+
+@pytest.fixture
+def written() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What has been logged so far, as the objects of its JSON lines."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    logs.configure(LogSettings(level="info", format="json"), service="test")
+    stream = io.StringIO()
+    handler = root.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://x")
+
+
+async def test_readiness_names_what_fails_and_liveness_does_not_care() -> None:
+    async def fine() -> None: ...
+
+    async def broken() -> None:
+        raise RuntimeError("no primary")
+
+    app = FastAPI()
+    web.install(app, checks={"mongo": broken, "kafka": fine})
+    async with client_of(app) as client:
+        ready = await client.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json() == {"status": "not ready", "checks": {"mongo": "no primary", "kafka": "ok"}}
+        assert (await client.get("/livez")).status_code == 200
+        assert "http_request_seconds" in (await client.get("/metrics")).text
+
+
+async def test_every_error_is_a_problem_and_none_shows_its_inside() -> None:
+    app = FastAPI()
+    web.install(app, checks={})
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise ZeroDivisionError("inner detail")
+
+    @app.get("/store")
+    async def store() -> None:
+        raise AutoReconnect("mongo-1.internal:27017 closed")
+
+    @app.get("/known")
+    async def known() -> None:
+        raise Problem(409, "conflict", "Move the app first.", tenant_id="t")
+
+    @app.get("/number/{value}")
+    async def number(value: int) -> None: ...
+
+    async with client_of(app) as client:
+        answers = {path: await client.get(path) for path in ("/bug", "/store", "/known", "/number/x", "/nowhere")}
+    assert {path: answer.status_code for path, answer in answers.items()} == {
+        "/bug": 500,
+        "/store": 503,
+        "/known": 409,
+        "/number/x": 422,
+        "/nowhere": 404,
+    }
+    assert {answer.headers["content-type"] for answer in answers.values()} == {"application/problem+json"}
+    assert "inner" not in answers["/bug"].text
+    assert "internal:27017" not in answers["/store"].text
+    assert answers["/known"].json()["tenant_id"] == "t"
+
+
+async def test_the_access_log_holds_route_templates_and_never_values(
+    written: Callable[[], list[dict[str, Any]]],
+) -> None:
+    app = FastAPI()
+    web.install(app, checks={})
+
+    @app.get("/connect/{token}")
+    async def connect(token: str) -> dict[str, str]:
+        return {}
+
+    async with client_of(app) as client:
+        await client.get("/connect/s3cret-in-path?code=s3cret-in-query&state=s3cret-state")
+        await client.get("/s3cret-nowhere?code=s3cret")
+    lines = [line for line in written() if line["event"] == "http.request"]
+    assert [(line["route"], line["status"]) for line in lines] == [("/connect/{token}", 200), ("(no route)", 404)]
+    assert "s3cret" not in json.dumps(lines)
+
+
+def test_a_field_that_is_named_like_a_secret_is_never_written(written: Callable[[], list[dict[str, Any]]]) -> None:
+    structlog.get_logger("x").info("tried", client_secret="s3cret", access_token="s3cret", state="s3cret", tenant="t")
+    (line,) = written()
+    assert "s3cret" not in json.dumps(line)
+    assert (line["tenant"], line["service"], line["level"]) == ("t", "test", "info")
