@@ -7,16 +7,18 @@ of exactly the records handled are committed, and any infrastructure failure rew
 """
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import IllegalStateError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
@@ -44,18 +46,12 @@ class DeadLetter:
     reason: str
 
 
-class BatchHandler(Protocol):
-    """What a service does with a batch; it decides nothing about offsets."""
+# What a service does with a batch: make the effects of the records durable, and return those that can't be handled.
+# Records of one partition come in order; a batch may span partitions. It must be idempotent: after a crash, a rebalance
+# or an exception the same records come again. An exception means "try again later"; it decides nothing about offsets.
+BatchHandler = Callable[[Sequence[ConsumerRecord[bytes, bytes]]], Awaitable[Sequence[DeadLetter]]]
 
-    async def __call__(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> Sequence[DeadLetter]:
-        """Make the effects of the records durable, and return those that can't be handled.
-
-        Records of one partition come in order; the batch may span partitions. Must be idempotent: after a crash, a
-        rebalance or an exception the same records come again. An exception means "try again later".
-        """
-        ...
-
-
+# Asked at every assignment: the offsets to start from, for those of the partitions that the service keeps itself.
 StartingPositions = Callable[[set[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 
 
@@ -87,7 +83,7 @@ class BatchConsumer:
         self._max_records = max_records
         self._starting_positions = starting_positions
         self._dead_letters = dead_letter_topic(topic, group)
-        self._broker: KafkaBroker | None = None
+        self._listeners: list[_Assigned] = []
         self._failing: str | None = "not connected to Kafka"
 
     async def run(self) -> None:
@@ -97,7 +93,7 @@ class BatchConsumer:
             broker = self._build()
             try:
                 await broker.start()
-                self._broker, self._failing = broker, None
+                self._failing = None
                 log.info("consumer.started", topic=self._topic.name, group=self._group, loops=self._loops)
                 backoff.reset()
                 await _until_a_task_ends(broker)
@@ -105,18 +101,19 @@ class BatchConsumer:
             except Exception as error:  # noqa: BLE001 - whatever keeps the broker from starting, it is tried again
                 self._failing = f"{type(error).__name__}: {error}"
             finally:
-                self._broker = None
                 await _stop(broker)
             log.warning("consumer.restarting", topic=self._topic.name, group=self._group, error=self._failing)
             await asyncio.sleep(backoff.next())
 
     async def check(self) -> None:
-        """Readiness: raise unless connected, given at least one partition, and the last batch succeeded."""
+        """Readiness: raise unless connected, a member of the group, and the last batch succeeded.
+
+        A member without partitions is ready: there may be more members than partitions.
+        """
         if self._failing is not None:
             raise RuntimeError(self._failing)
-        consumers = [subscriber.consumer for subscriber in _subscribers(self._broker)]
-        if not any(consumer is not None and consumer.assignment() for consumer in consumers):
-            raise RuntimeError("no partition assigned yet")
+        if not all(listener.settled.is_set() for listener in self._listeners):
+            raise RuntimeError("joining the consumer group")
 
     def _build(self) -> KafkaBroker:
         options = client_options(self._settings)
@@ -129,8 +126,8 @@ class BatchConsumer:
             ack_policy=AckPolicy.MANUAL,
             logger=logging.getLogger("faststream"),
         )
-        for _ in range(self._loops):
-            listener = _Assigned(self._starting_positions)
+        self._listeners = [_Assigned(self._starting_positions) for _ in range(self._loops)]
+        for listener in self._listeners:
             subscriber = broker.subscriber(
                 self._topic.name,
                 group_id=self._group,
@@ -142,26 +139,32 @@ class BatchConsumer:
                 batch_timeout_ms=10,
                 parser=_parse,
                 decoder=_decode,
-                session_timeout_ms=30_000,
+                session_timeout_ms=10_000,
                 rebalance_timeout_ms=60_000,
                 max_poll_interval_ms=300_000,
                 listener=listener,
             )
             listener.subscriber = subscriber
-            subscriber(self._batch_handler())
+            subscriber(self._batch_handler(listener))
         return broker
 
-    def _batch_handler(self) -> Callable[[KafkaMessage], Awaitable[None]]:
+    def _batch_handler(self, listener: "_Assigned") -> Callable[[KafkaMessage], Awaitable[None]]:
         backoff = Backoff()
 
         async def on_batch(message: KafkaMessage) -> None:
-            await self._on_batch(message, backoff)
+            consumer: Any = message.consumer
+            records: Sequence[ConsumerRecord[bytes, bytes]] = message.raw_message
+            if self._starting_positions is not None:
+                await listener.settled.wait()
+                records = await _still_current(consumer, records)
+            if records:
+                await self._on_batch(consumer, records, backoff)
 
         return on_batch
 
-    async def _on_batch(self, message: KafkaMessage, backoff: Backoff) -> None:
-        consumer: Any = message.consumer
-        records: tuple[ConsumerRecord[bytes, bytes], ...] = message.raw_message
+    async def _on_batch(
+        self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord[bytes, bytes]], backoff: Backoff
+    ) -> None:
         first: dict[TopicPartition, int] = {}
         after: dict[TopicPartition, int] = {}
         for record in records:
@@ -261,26 +264,30 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
 
     def __init__(self, starting_positions: StartingPositions | None) -> None:
         self.subscriber: Any = None
+        self.settled = asyncio.Event()
         self._starting_positions = starting_positions
 
-    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Nothing to do: a late commit is guarded by the assignment, a late effect by its idempotence."""
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002 - its interface
+        """Hold back what was fetched; a late commit is guarded by the assignment, a late effect by its idempotence."""
+        self.settled.clear()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Seek before the first fetch; aiokafka swallows what is raised here, so it is tried until it works."""
-        if self._starting_positions is None or not assigned:
-            return
+        if self._starting_positions is not None and assigned:
+            positions = await self._ask(self._starting_positions, assigned)
+            for partition, offset in positions.items():
+                if partition in assigned:
+                    self.subscriber.consumer.seek(partition, offset)
+        self.settled.set()
+
+    async def _ask(self, ask: StartingPositions, assigned: set[TopicPartition]) -> Mapping[TopicPartition, int]:
         backoff = Backoff()
         while True:
             try:
-                positions = await self._starting_positions(assigned)
-                break
+                return await ask(assigned)
             except Exception as error:  # noqa: BLE001 - without its positions the group could start months back
                 log.warning("consumer.positions_unknown", error=type(error).__name__)
                 await asyncio.sleep(backoff.next())
-        for partition, offset in positions.items():
-            if partition in assigned:
-                self.subscriber.consumer.seek(partition, offset)
 
 
 async def _parse(message: tuple[ConsumerRecord[bytes, bytes], ...], original: Any) -> KafkaMessage:  # noqa: ANN401
@@ -290,19 +297,32 @@ async def _parse(message: tuple[ConsumerRecord[bytes, bytes], ...], original: An
     return parsed
 
 
+async def _still_current(
+    consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord[bytes, bytes]]
+) -> Sequence[ConsumerRecord[bytes, bytes]]:
+    """The records without those fetched before their partition was taken away or moved to another position.
+
+    aiokafka fetches from the group's offsets as soon as it has partitions, while the service still looks up its own.
+    """
+    last = {TopicPartition(record.topic, record.partition): record.offset for record in records}
+    current: set[TopicPartition] = set()
+    for partition, offset in last.items():
+        with contextlib.suppress(IllegalStateError):
+            if await consumer.position(partition) > offset:
+                current.add(partition)
+    return [record for record in records if TopicPartition(record.topic, record.partition) in current]
+
+
 async def _decode(message: KafkaMessage) -> None:
     """Records are decoded one by one by the handler."""
-
-
-def _subscribers(broker: KafkaBroker | None) -> list[Any]:
-    return list(broker.subscribers) if broker is not None else []
 
 
 async def _until_a_task_ends(broker: KafkaBroker) -> None:
     """A cancelled consume task is not restarted by FastStream, and its health check does not notice."""
     # The tasks belong to FastStream: there is nothing to await that would not also cancel them.
+    subscribers: list[Any] = list(broker.subscribers)
     while all(  # noqa: ASYNC110
-        s.tasks and not any(task.done() for task in s.tasks) for s in _subscribers(broker)
+        s.tasks and not any(task.done() for task in s.tasks) for s in subscribers
     ):
         await asyncio.sleep(1.0)
 

@@ -1,12 +1,13 @@
 """One holder at a time, over any number of processes, with a fencing token that only grows."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 if TYPE_CHECKING:
-    from shared.mongo import Collection
+    from shared.mongo import Collection, Document
 
 
 class Lease:
@@ -24,17 +25,27 @@ class Lease:
 
     async def acquire(self) -> int | None:
         """A new token, greater than all before, or None while somebody else holds the lease."""
+        document = await self._take()
+        if document is None and await self._create():
+            document = await self._take()
+        return None if document is None else int(document["token"])
+
+    async def _take(self) -> "Document | None":
         until = {"$add": ["$$NOW", self._milliseconds]}
+        taken: Document | None = await self._collection.find_one_and_update(
+            {"_id": self._name, "$expr": {"$lt": ["$until", "$$NOW"]}},
+            [{"$set": {"owner": self._owner, "until": until, "token": {"$add": ["$token", 1]}}}],
+            return_document=ReturnDocument.AFTER,
+        )
+        return taken
+
+    async def _create(self) -> bool:
+        """Make the document, ended long ago; an upsert can't compare with the server's clock."""
         try:
-            document = await self._collection.find_one_and_update(
-                {"_id": self._name, "$expr": {"$lt": [{"$ifNull": ["$until", "$$NOW"]}, "$$NOW"]}},
-                [{"$set": {"owner": self._owner, "until": until, "token": {"$add": [{"$ifNull": ["$token", 0]}, 1]}}}],
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-            )
+            await self._collection.insert_one({"_id": self._name, "until": datetime.fromtimestamp(0, UTC), "token": 0})
         except DuplicateKeyError:
-            return None
-        return int(document["token"])
+            return False
+        return True
 
     async def renew(self, token: int) -> bool:
         """Hold on for another period; False when the lease was lost."""
@@ -46,4 +57,6 @@ class Lease:
 
     async def release(self, token: int) -> None:
         """Let the next one take it at once."""
-        await self._collection.update_one({"_id": self._name, "token": token}, [{"$set": {"until": "$$NOW"}}])
+        await self._collection.update_one(
+            {"_id": self._name, "token": token}, [{"$set": {"until": {"$subtract": ["$$NOW", 1]}}}]
+        )

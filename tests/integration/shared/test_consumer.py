@@ -1,0 +1,202 @@
+"""The batch consumer: bad records never block good ones, failures lose nothing, offsets say what was done."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from launcher.kafka import EmbeddedKafka
+from shared.consumer import BatchConsumer, DeadLetter
+from shared.kafka import Publisher
+from shared.settings import KafkaSettings
+from shared.topics import Topic, dead_letter_topic
+from support.eventually import eventually
+from support.records import records_on
+from support.topics import Topics, topics_of_a_test
+
+Records = Sequence[ConsumerRecord[bytes, bytes]]
+
+
+class Handler:
+    """Remembers what it handled; `bad` values are dead letters, `failures` are raised first."""
+
+    def __init__(self) -> None:
+        self.handled: list[bytes | None] = []
+        self.failures: list[BaseException] = []
+
+    async def __call__(self, records: Records) -> Sequence[DeadLetter]:
+        if self.failures:
+            raise self.failures.pop()
+        self.handled += [record.value for record in records]
+        return [DeadLetter(record=record, reason="bad") for record in records if record.value in {b"bad", None}]
+
+
+@asynccontextmanager
+async def consuming(
+    settings: KafkaSettings,
+    topic: Topic,
+    group: str,
+    handler: Callable[[Records], Awaitable[Sequence[DeadLetter]]],
+    starting: Callable[[set[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]] | None = None,
+) -> AsyncIterator[BatchConsumer]:
+    publisher = Publisher(settings, client_id="test-dlq")
+    consumer = BatchConsumer(
+        settings, topic=topic, group=group, handle=handler, publisher=publisher, starting_positions=starting
+    )
+    task = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await publisher.close()
+
+
+async def send(settings: KafkaSettings, topic: Topic, values: Sequence[bytes | None], **headers: bytes | None) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as producer:
+        for number, value in enumerate(values):
+            key = str(number % 5).encode()
+            await producer.send_and_wait(topic.name, value=value, key=key, headers=list(headers.items()))
+
+
+async def committed(settings: KafkaSettings, topic: Topic, group: str) -> int:
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+        consumer.assign(partitions)
+        return sum([await consumer.committed(partition) or 0 for partition in partitions])
+    finally:
+        await consumer.stop()
+
+
+@pytest.fixture
+async def topic(topics: Topics, kafka_group: str) -> Topic:
+    topic = Topic(
+        name=await topics.create(partitions=4), partitions=4, producer="t", consumers=(), key="", event_types=()
+    )
+    await topics.create(name=dead_letter_topic(topic, kafka_group).name, partitions=1)
+    return topic
+
+
+async def test_bad_records_go_to_the_dead_letter_topic_and_their_neighbours_pass(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str
+) -> None:
+    handler = Handler()
+    await send(kafka_settings, topic, [b"1", b"bad", b"2", None, b"3"], ce_id=b"\xff\xfe", other=None)
+    async with consuming(kafka_settings, topic, kafka_group, handler) as consumer:
+        await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 5, within=30)
+        await eventually(lambda: is_ready(consumer))
+    assert sorted(value or b"" for value in handler.handled) == [b"", b"1", b"2", b"3", b"bad"]
+    letters = await records_on(kafka_settings.bootstrap_servers, dead_letter_topic(topic, kafka_group).name)
+    assert {letter.value for letter in letters} == {b"bad", None}
+    headers = dict(letters[0].headers)
+    assert headers["ce_id"] == b"\xff\xfe"
+    assert headers["other"] is None
+    assert headers["x-dlq-topic"].decode() == topic.name
+    assert headers["x-dlq-reason"] == b"bad"
+    assert {"x-dlq-partition", "x-dlq-offset", "x-dlq-timestamp", "x-dlq-group", "x-dlq-failed-at"} <= headers.keys()
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("store down"), asyncio.CancelledError()], ids=["error", "cancelled"])
+async def test_a_failed_batch_is_handled_again_and_never_skipped(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str, failure: BaseException
+) -> None:
+    handler = Handler()
+    handler.failures = [failure, failure]
+    await send(kafka_settings, topic, [str(n).encode() for n in range(40)])
+    async with consuming(kafka_settings, topic, kafka_group, handler) as consumer:
+        await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 40, within=30)
+        await eventually(lambda: is_ready(consumer))
+    assert set(handler.handled) == {str(n).encode() for n in range(40)}
+
+
+async def test_a_failing_store_shows_in_readiness(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str
+) -> None:
+    async def broken(_: Records) -> Sequence[DeadLetter]:
+        raise RuntimeError("store down")
+
+    await send(kafka_settings, topic, [b"1"])
+    async with consuming(kafka_settings, topic, kafka_group, broken) as consumer:
+
+        async def reason() -> str:
+            try:
+                await consumer.check()
+            except RuntimeError as error:
+                return str(error)
+            return ""
+
+        await eventually(reason, lambda said: said == "RuntimeError", within=30)
+        assert await committed(kafka_settings, topic, kafka_group) == 0
+
+
+async def test_positions_of_the_service_beat_those_of_the_group(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str
+) -> None:
+    handler = Handler()
+    asked: list[int] = []
+
+    async def starting(partitions: set[TopicPartition]) -> Mapping[TopicPartition, int]:
+        asked.append(len(partitions))
+        if len(asked) == 1:
+            raise ConnectionError("store not reachable yet")
+        return dict.fromkeys(partitions, 1)
+
+    for _ in range(2):
+        await send(kafka_settings, topic, [str(n).encode() for n in range(5)])
+    on_partitions = {r.partition: 0 for r in await records_on(kafka_settings.bootstrap_servers, topic.name)}
+    async with consuming(kafka_settings, topic, kafka_group, handler, starting):
+        await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 10, within=30)
+    assert len(handler.handled) == 10 - len(on_partitions)
+
+
+async def test_two_members_share_the_work_and_a_leaving_one_loses_nothing(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str
+) -> None:
+    first, second = Handler(), Handler()
+    async with consuming(kafka_settings, topic, kafka_group, first):
+        await send(kafka_settings, topic, [str(n).encode() for n in range(20)])
+        async with consuming(kafka_settings, topic, kafka_group, second) as member:
+            await eventually(lambda: is_ready(member), within=30)
+            await send(kafka_settings, topic, [str(n).encode() for n in range(20, 40)])
+        await send(kafka_settings, topic, [str(n).encode() for n in range(40, 60)])
+        await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 60, within=60)
+    assert set(first.handled) | set(second.handled) == {str(n).encode() for n in range(60)}
+
+
+async def test_a_broker_that_is_down_at_the_start_or_killed_later_is_waited_for(
+    private_kafka: Callable[[], Awaitable[EmbeddedKafka]], kafka_group: str
+) -> None:
+    broker = await private_kafka()
+    settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+    topic = Topic(name="t", partitions=2, producer="t", consumers=(), key="", event_types=())
+    async with topics_of_a_test(broker.bootstrap_servers) as own:
+        await own.create(name="t", partitions=2)
+        own.keep()
+    handler = Handler()
+    await broker.kill()
+    async with consuming(settings, topic, kafka_group, handler) as consumer:
+        with pytest.raises(RuntimeError, match="Kafka"):
+            await consumer.check()
+        await broker.restart()
+        await send(settings, topic, [b"1"])
+        await eventually(lambda: done(handler), lambda n: n == {b"1"}, within=90)
+        await broker.kill()
+        await broker.restart()
+        await send(settings, topic, [b"2"])
+        await eventually(lambda: done(handler), lambda n: n == {b"1", b"2"}, within=90)
+
+
+async def is_ready(consumer: BatchConsumer) -> bool:
+    try:
+        await consumer.check()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def done(handler: Handler) -> set[bytes | None]:
+    return set(handler.handled)
