@@ -1,0 +1,1 @@
+"""Projects consent events into documents grouped by tenant, and serves them."""

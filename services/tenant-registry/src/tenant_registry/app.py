@@ -1,0 +1,119 @@
+"""The composition root: what the service is made of, in the order in which it starts and, reversed, stops."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import metadata
+
+import httpx
+import structlog
+from fastapi import FastAPI
+from pymongo.errors import PyMongoError
+
+from shared import mongo, web
+from shared.auth import TokenVerifier, bearer
+from shared.background import background
+from shared.backoff import Backoff
+from shared.consumer import BatchConsumer
+from shared.kafka import Publisher
+from shared.lease import Lease
+from shared.topics import CONSENT_EVENTS
+from tenant_registry import routes
+from tenant_registry.queries import Queries
+from tenant_registry.settings import Settings
+from tenant_registry.state_publisher import StatePublisher
+from tenant_registry.store import Store
+from tenant_registry.subscribers import ConsentEvents
+
+log = structlog.get_logger(__name__)
+
+GROUP = "tenant-registry"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service. Nothing is connected before the lifespan starts, and HTTP answers before Kafka or MongoDB do."""
+    database = mongo.connect(settings.mongo)
+    store = Store(database)
+    publisher = Publisher(settings.kafka, client_id=GROUP)
+    states = StatePublisher(
+        store,
+        settings.kafka,
+        lease=Lease(
+            database["leases"],
+            "state-publisher",
+            owner=f"{GROUP}-{secrets.token_hex(4)}",
+            seconds=settings.state.lease_seconds,
+        ),
+        lease_seconds=settings.state.lease_seconds,
+        transactional_id=settings.state.transactional_id,
+    )
+    consumer = BatchConsumer(
+        settings.kafka,
+        topic=CONSENT_EVENTS,
+        group=GROUP,
+        handle=ConsentEvents(store, publisher, state_changed=states.poke),
+        publisher=publisher,
+        loops=settings.projection.loops,
+        max_records=settings.projection.max_records,
+    )
+    issuer = httpx.AsyncClient(timeout=5.0)
+    indexes = Indexes(store)
+
+    async def project() -> None:
+        await indexes.create()
+        await consumer.run()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(issuer)
+            stack.push_async_callback(mongo.close, database)
+            stack.push_async_callback(publisher.close)
+            await stack.enter_async_context(background(projection=project(), state=states.run()))
+            yield
+
+    app = FastAPI(
+        title="tenant-registry",
+        version=metadata.version("tenant-registry"),
+        summary="Entra tenants and their grants, grouped by tenant; what happened to them.",
+        lifespan=lifespan,
+        # Their pages load scripts from elsewhere; the document itself is at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
+    )
+    verifier = TokenVerifier.from_settings(settings.auth, issuer)
+    app.include_router(routes.router(Queries(database), bearer(verifier)))
+    checks = {
+        "mongo": lambda: mongo.ping(database),
+        "indexes": indexes.check,
+        "consent_events": consumer.check,
+        "tenant_states": states.check,
+    }
+    web.install(app, checks=checks)
+    return app
+
+
+class Indexes:
+    """Creates the indexes, however long MongoDB takes to come up; nothing is projected before."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._created = False
+
+    async def create(self) -> None:
+        """Try until it works."""
+        backoff = Backoff()
+        while not self._created:
+            try:
+                await self._store.create_indexes()
+                self._created = True
+            except PyMongoError as error:
+                delay = backoff.next()
+                log.warning("indexes.failed", error=type(error).__name__, retry_in_seconds=round(delay, 2))
+                await asyncio.sleep(delay)
+
+    async def check(self) -> None:
+        """Readiness: raise until they are there."""
+        if not self._created:
+            raise RuntimeError("not created yet")
