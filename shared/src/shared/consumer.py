@@ -53,6 +53,7 @@ BatchHandler = Callable[[Sequence[ConsumerRecord[bytes, bytes]]], Awaitable[Sequ
 
 # Asked at every assignment: the offsets to start from, for those of the partitions that the service keeps itself.
 StartingPositions = Callable[[set[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
+KeepPositions = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
 
 
 class BatchConsumer:
@@ -60,6 +61,7 @@ class BatchConsumer:
 
     Two loops keep two batches in flight while each key stays in order, because a partition belongs to one loop.
     ``starting_positions`` is asked at every assignment; an offset it names beats the one committed by the group.
+    ``keep_positions`` is told the offsets to go on from once a batch and its dead letters are durable, before the commit.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class BatchConsumer:
         loops: int = 2,
         max_records: int = 500,
         starting_positions: StartingPositions | None = None,
+        keep_positions: KeepPositions | None = None,
     ) -> None:
         self._settings = settings
         self._topic = topic
@@ -82,6 +85,7 @@ class BatchConsumer:
         self._loops = loops
         self._max_records = max_records
         self._starting_positions = starting_positions
+        self._keep_positions = keep_positions
         self._dead_letters = dead_letter_topic(topic, group)
         self._listeners: list[_Assigned] = []
         self._failing: str | None = "not connected to Kafka"
@@ -174,6 +178,8 @@ class BatchConsumer:
         try:
             dead = await self._handle(records)
             await self._bury(dead)
+            if self._keep_positions is not None:
+                await self._keep_positions(after)
             owned = consumer.assignment()
             commit = {partition: offset for partition, offset in after.items() if partition in owned}
             if commit:
