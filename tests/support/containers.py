@@ -24,7 +24,7 @@ START_SECONDS = 120.0
 async def mongo() -> AsyncIterator[str]:
     """A replica set of one node: its connection string."""
     container = DockerContainer(MONGO_IMAGE).with_exposed_ports(27017)
-    container.with_command(f"mongod --replSet {REPLICA_SET} --bind_ip_all")
+    container.with_command(f"mongod --replSet {REPLICA_SET}")  # the image listens on all addresses by itself
     async with _running(container):
         # Direct, because the node knows itself by its address inside the container.
         url = f"mongodb://{LOOPBACK}:{container.get_exposed_port(27017)}/?directConnection=true"
@@ -35,8 +35,8 @@ async def mongo() -> AsyncIterator[str]:
                     if (await client.admin.command("hello"))["isWritablePrimary"]:
                         return True
                     await configure(client, host="localhost:27017")
-                except PyMongoError:
-                    pass  # not up yet, or electing itself
+                except PyMongoError as error:  # not up yet, or electing itself
+                    raise AssertionError(str(error)) from error
                 return False
 
             await eventually(is_primary, within=START_SECONDS, what=f"a primary in {MONGO_IMAGE}")
