@@ -4,10 +4,11 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
+from typing import Annotated
 
 import structlog
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Query
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +26,11 @@ Check = Callable[[], Awaitable[None]]
 
 
 def probes(checks: Mapping[str, Check]) -> APIRouter:
-    """``/livez`` (the process answers), ``/readyz`` (each named check passes) and ``/metrics`` (Prometheus)."""
+    """``/livez`` (the process answers), ``/readyz`` (each named check passes) and ``/metrics`` (Prometheus).
+
+    ``/readyz?exclude=NAME``, repeatable, leaves checks out: a load balancer must not take a service away for trouble
+    that its requests do not meet.
+    """
     router = APIRouter(include_in_schema=False)
 
     @router.get("/livez")
@@ -33,8 +38,9 @@ def probes(checks: Mapping[str, Check]) -> APIRouter:
         return {"status": "alive"}
 
     @router.get("/readyz")
-    async def readyz() -> JSONResponse:
-        results = dict(zip(checks, await asyncio.gather(*map(_outcome, checks.values())), strict=True))
+    async def readyz(exclude: Annotated[frozenset[str], Query()] = frozenset()) -> JSONResponse:
+        asked = {name: check for name, check in checks.items() if name not in exclude}
+        results = dict(zip(asked, await asyncio.gather(*map(_outcome, asked.values())), strict=True))
         failing = {name: reason for name, reason in results.items() if reason != "ok"}
         return JSONResponse({"status": "not ready" if failing else "ready", "checks": results}, 503 if failing else 200)
 

@@ -53,6 +53,23 @@ async def test_readiness_names_what_fails_and_liveness_does_not_care() -> None:
         assert "http_request_seconds" in (await client.get("/metrics")).text
 
 
+async def test_readiness_leaves_out_the_checks_that_the_asker_excludes() -> None:
+    async def fine() -> None: ...
+
+    async def broken() -> None:
+        raise RuntimeError("no broker")
+
+    app = FastAPI()
+    web.install(app, checks={"mongo": fine, "relay": broken, "indexes": broken})
+    async with client_of(app) as client:
+        one = await client.get("/readyz?exclude=relay")
+        assert one.status_code == 503
+        assert one.json()["checks"] == {"mongo": "ok", "indexes": "no broker"}
+        both = await client.get("/readyz?exclude=relay&exclude=indexes")
+        assert both.status_code == 200
+        assert both.json() == {"status": "ready", "checks": {"mongo": "ok"}}
+
+
 async def test_every_error_is_a_problem_and_none_shows_its_inside() -> None:
     app = FastAPI()
     web.install(app, checks={})
