@@ -1,0 +1,79 @@
+"""Where Entra sends the browser back to, where a run ends, and where an app's link begins one."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import RedirectResponse
+
+from consent_gateway.attempts import AttemptView, Ended, NextStep, Redirect
+from consent_gateway.catalog import Catalog
+from consent_gateway.consent import Consent
+from consent_gateway.guard import Gate, Posted, person_of
+from consent_gateway.pages import Pages
+from consent_gateway.sessions import Session
+
+# After these a person may start again at once; the first group on the tenant that was named.
+_AGAIN_THERE = frozenset({NextStep.TRY_AGAIN, NextStep.TRY_AGAIN_LATER, NextStep.USE_ADMINISTRATOR})
+_AGAIN = _AGAIN_THERE | {NextStep.TRY_WITHOUT_TENANT, NextStep.USE_WORK_ACCOUNT, NextStep.ASK_ADMINISTRATOR}
+
+
+def router(*, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent) -> APIRouter:
+    """The two redirect URIs that are registered with Entra, the pages of attempts, and ``/connect/{token}``."""
+    routes = gate.router()
+    SignedIn = Annotated[Session, Depends(gate.person)]  # noqa: N806 - a type
+    Anybody = Annotated[Session | None, Depends(gate.session)]  # noqa: N806 - a type
+    Form = Annotated[Posted, Depends(gate.posted)]  # noqa: N806 - a type
+
+    @routes.get("/consent/callback")
+    async def callback(request: Request, session: Anybody) -> Response:
+        person, binding = (person_of(session), session.binding) if session else (None, None)
+        params = request.query_params.multi_items()
+        return _onward(await consent.callback(params, person=person, session_hash=binding))
+
+    @routes.get("/consent/proof")
+    async def proof(request: Request, session: Anybody) -> Response:
+        person, binding = (person_of(session), session.binding) if session else (None, None)
+        params = request.query_params.multi_items()
+        return _onward(await consent.prove(params, person=person, session_hash=binding))
+
+    @routes.get("/consent/attempts/{attempt_id}")
+    async def attempt(attempt_id: str, session: SignedIn) -> Response:
+        view = await consent.attempt(attempt_id, session_hash=session.binding)
+        values = {
+            "attempt": view,
+            "outcome": _outcome(view),
+            "again": view.next_step in _AGAIN and person_of(session).may_consent,
+            "again_on": view.tenant_id if view.next_step in _AGAIN_THERE else None,
+            "catalog": catalog,
+        }
+        return pages.render("attempt.html", values, status=view.http_status, session=session, referrer="no-referrer")
+
+    @routes.get("/connect/{token}")
+    async def ask(token: str, session: SignedIn) -> Response:
+        link = await consent.open_link(token, person_of(session))
+        values = {
+            "link": link,
+            "token": token,
+            "app": catalog.apps.get(link.app_id or ""),
+            "sets": [catalog.sets[each] for each in link.permission_set_ids if each in catalog.sets],
+        }
+        return pages.render("connect.html", values, session=session, referrer="no-referrer")
+
+    @routes.post("/connect/{token}")
+    async def follow(token: str, form: Form) -> Response:
+        return RedirectResponse(await consent.follow_link(token, person_of(form.session)), 303)
+
+    return routes
+
+
+def _onward(step: Redirect | Ended) -> Response:
+    return RedirectResponse(step.url if isinstance(step, Redirect) else f"/consent/attempts/{step.attempt_id}", 303)
+
+
+def _outcome(view: AttemptView) -> str:
+    """Which of the page's texts fits: the failure's kind, or how far a run without one has come."""
+    if view.failure is not None:
+        return view.failure.value
+    if view.status == "succeeded" and any(result.status == "verifying" for result in view.results):
+        return "verifying"
+    return view.status.value

@@ -1,0 +1,120 @@
+"""The screens: Third-Party Integration, Microsoft Entra ID with its live part, and the form that starts a consent."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
+
+from consent_gateway.catalog import Catalog
+from consent_gateway.changes import Changes
+from consent_gateway.consent import Consent
+from consent_gateway.errors import Kind, Refused
+from consent_gateway.grants import Tenant
+from consent_gateway.guard import SCREEN, Gate, Posted, person_of
+from consent_gateway.overview import Location, screen
+from consent_gateway.pages import Pages
+from consent_gateway.sessions import Session
+
+HEARTBEAT_SECONDS = 15.0
+OPEN_DETAILS = 50
+
+ReadTenants = Callable[[str], Awaitable[Sequence[Tenant]]]
+
+
+def router(
+    *, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent, tenants_of: ReadTenants, changes: Changes
+) -> APIRouter:
+    """The console's routes. ``tenants_of`` reads the tenants of an account with their grants."""
+    routes = gate.router()
+    SignedIn = Annotated[Session, Depends(gate.person)]  # noqa: N806 - a type
+    Form = Annotated[Posted, Depends(gate.posted)]  # noqa: N806 - a type
+
+    async def show(session: Session, location: Location, *, status: int = 200, **more: object) -> Response:
+        person = person_of(session)
+        values = {
+            "view": screen(catalog, await tenants_of(person.account_id), location=location),
+            "catalog": catalog,
+            "may_consent": person.may_consent,
+        }
+        blank = {"notice": None, "error": None, "chosen": (), "tenant_id": ""}
+        return pages.render("screen.html", values | blank | more, status=status, session=session)
+
+    @routes.get("/")
+    async def home() -> Response:
+        return RedirectResponse("/integrations", 303)
+
+    @routes.get("/integrations")
+    async def integrations(session: SignedIn) -> Response:
+        view = screen(catalog, await tenants_of(person_of(session).account_id), location=Location(path=SCREEN))
+        return pages.render("integrations.html", {"view": view, "catalog": catalog}, session=session)
+
+    @routes.get(SCREEN)
+    async def entra(request: Request, session: SignedIn) -> Response:
+        return await show(session, _location(request), notice=request.query_params.get("notice"))
+
+    @routes.get(f"{SCREEN}/events")
+    async def events(request: Request, session: SignedIn) -> Response:
+        stream = _live(gate, request, changes, account_id=person_of(session).account_id)
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    @routes.post(f"{SCREEN}/consents")
+    async def start(form: Form) -> Response:
+        chosen, tenant_id = form.all("permission_set_id"), form.one("tenant_id")
+        app = catalog.apps.get(form.one("app") or "")
+        try:
+            url = await consent.start(
+                person_of(form.session),
+                permission_set_ids=chosen,
+                tenant_id=tenant_id,
+                return_url=app.return_urls[0] if app and app.return_urls else None,
+            )
+        except Refused as refused:
+            # What somebody typed, or forgot to tick, is put right where it was typed.
+            if form.one("from") != "add" or refused.kind not in {Kind.MALFORMED, Kind.INVALID}:
+                raise
+            location = Location(path=SCREEN, adding=True)
+            again = {"error": refused.kind.value, "chosen": chosen, "tenant_id": tenant_id or ""}
+            return await show(form.session, location, status=refused.status, **again)
+        return RedirectResponse(url, 303)
+
+    return routes
+
+
+def _location(request: Request) -> Location:
+    query = request.query_params
+    details = dict.fromkeys(query.getlist("details"))
+    return Location(
+        path=SCREEN,
+        app_id=query.get("app"),
+        open_details=tuple(details)[:OPEN_DETAILS],
+        adding=query.get("add") == "tenant",
+    )
+
+
+async def _live(gate: Gate, request: Request, changes: Changes, *, account_id: str) -> AsyncIterator[str]:
+    """Server-sent events: ``changed`` when the page is to be read anew, ``ended`` when the sign-in is over.
+
+    The first ``changed`` comes at once: it closes the gap between the page and the stream, and that of a lost
+    connection. What changed is not said here, so nothing can be missed by missing an event.
+    """
+    async with changes.watch(account_id) as stream:
+        pending = asyncio.ensure_future(anext(stream))
+        try:
+            yield "retry: 1000\nevent: changed\ndata:\n\n"
+            while True:
+                await asyncio.wait({pending}, timeout=HEARTBEAT_SECONDS)
+                if pending.done():
+                    pending.result()
+                    pending = asyncio.ensure_future(anext(stream))
+                    yield "event: changed\ndata:\n\n"
+                elif await gate.still_signed_in(request):
+                    yield ":\n\n"
+                else:
+                    yield "event: ended\ndata:\n\n"
+                    return
+        except StopAsyncIteration:
+            return  # the service stops; the browser connects to another replica
+        finally:
+            pending.cancel()
