@@ -1,0 +1,102 @@
+"""The three applications of the sandbox over one set of parts."""
+
+from importlib import resources
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from entra_sandbox.admin_api import admin_api
+from entra_sandbox.browser_routes import browser_routes
+from entra_sandbox.discovery_routes import discovery_routes
+from entra_sandbox.errors import EntraError
+from entra_sandbox.graph_errors import GraphError
+from entra_sandbox.graph_routes import graph_routes
+from entra_sandbox.request_log import Recorder
+from entra_sandbox.sandbox import Sandbox
+from entra_sandbox.token_routes import token_routes
+from entra_sandbox.trouble import Tripped, note
+
+
+def browser_app(sandbox: Sandbox) -> FastAPI:
+    """Pages and admin API, on plain http."""
+    app = FastAPI(
+        title="Entra sandbox",
+        description="Admin API of the sandbox.",
+        openapi_url="/sandbox/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(_health())
+    app.include_router(admin_api(sandbox), prefix="/sandbox/api")
+    static = Path(str(resources.files("entra_sandbox").joinpath("static")))
+    app.mount("/static", StaticFiles(directory=static))
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("/sandbox", status_code=303)
+
+    app.include_router(browser_routes(sandbox), include_in_schema=False)
+    _handle_errors(app, sandbox)
+    app.add_middleware(Recorder, log=sandbox.requests, listener="browser")
+    return app
+
+
+def login_app(sandbox: Sandbox) -> FastAPI:
+    """Discovery, keys and tokens, on https."""
+    app = FastAPI(title="Entra sandbox: login", openapi_url=None)
+    app.include_router(_health())
+    app.include_router(discovery_routes(sandbox))
+    app.include_router(token_routes(sandbox))
+    _handle_errors(app, sandbox)
+    app.add_middleware(Recorder, log=sandbox.requests, listener="login")
+    return app
+
+
+def graph_app(sandbox: Sandbox) -> FastAPI:
+    """Microsoft Graph, on https."""
+    app = FastAPI(title="Entra sandbox: Graph", openapi_url=None)
+    app.include_router(_health())
+    app.include_router(graph_routes(sandbox))
+    _handle_errors(app, sandbox)
+
+    @app.exception_handler(GraphError)
+    async def graph_error(request: Request, error: GraphError) -> Response:
+        request_id = request.headers.get("client-request-id")
+        body = error.body(request_id)
+        headers = {"request-id": request_id or "", "client-request-id": request_id or ""} if request_id else {}
+        if error.status == 401:
+            headers["WWW-Authenticate"] = (
+                'Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize"'
+            )
+        return JSONResponse(body, error.status, headers)
+
+    app.add_middleware(Recorder, log=sandbox.requests, listener="graph")
+    return app
+
+
+def _health() -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/livez")
+    @routes.get("/readyz")
+    async def alive() -> dict[str, str]:
+        """The sandbox opens its listeners last: whoever gets an answer gets it from a ready one."""
+        return {"status": "ok"}
+
+    return routes
+
+
+def _handle_errors(app: FastAPI, sandbox: Sandbox) -> None:
+    @app.exception_handler(EntraError)
+    async def entra_error(request: Request, error: EntraError) -> Response:
+        note(request, aadsts=error.code)
+        refusal = error.refusal(request.headers.get("client-request-id"))
+        headers = {"Cache-Control": "no-store, no-cache", "x-ms-request-id": refusal.trace_id}
+        return JSONResponse(refusal.body(sandbox.urls.login), refusal.status, headers)
+
+    @app.exception_handler(Tripped)
+    async def tripped(_: Request, error: Tripped) -> Response:
+        # Without an answer the connection is gone already, and this one reaches nobody.
+        return error.response or Response(status_code=503)

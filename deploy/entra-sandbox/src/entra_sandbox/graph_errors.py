@@ -1,0 +1,29 @@
+"""Errors in the form of Microsoft Graph."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Self
+
+
+class GraphError(Exception):
+    """A request that Graph refuses."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+    @classmethod
+    def not_found(cls, name: str) -> Self:
+        """The object does not exist in the tenant."""
+        message = f"Resource '{name}' does not exist or one of its queried reference-property objects are not present."
+        return cls(404, "Request_ResourceNotFound", message)
+
+    def body(self, request_id: str | None = None) -> dict[str, object]:
+        """The JSON of the answer."""
+        request_id = request_id or str(uuid.uuid4())
+        inner = {
+            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            "request-id": request_id,
+            "client-request-id": request_id,
+        }
+        return {"error": {"code": self.code, "message": self.message, "innerError": inner}}
