@@ -61,7 +61,7 @@ class BatchConsumer:
 
     Two loops keep two batches in flight while each key stays in order, because a partition belongs to one loop.
     ``starting_positions`` is asked at every assignment; an offset it names beats the one committed by the group.
-    ``keep_positions`` is told the offsets to go on from once a batch and its dead letters are durable, before the commit.
+    ``keep_positions`` is told the next offsets once a batch and its dead letters are durable, before the commit.
     """
 
     def __init__(
