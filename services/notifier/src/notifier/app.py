@@ -1,0 +1,109 @@
+"""The composition root: what the service is made of, in the order in which it starts and, reversed, stops."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import httpx
+import structlog
+from fastapi import FastAPI
+from pymongo.errors import PyMongoError
+
+from notifier.engine import Engine
+from notifier.settings import Settings
+from shared import mongo, web
+from shared.auth import TokenVerifier
+from shared.background import background
+from shared.backoff import Backoff
+from shared.consumer import BatchConsumer
+from shared.kafka import Publisher
+from shared.topics import PERMISSION_STATUS, Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = structlog.get_logger(__name__)
+
+GROUP = "notifier"
+
+
+def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS) -> FastAPI:
+    """The service. Nothing is connected before the lifespan starts, and HTTP answers before Kafka or MongoDB do."""
+    database = mongo.connect(settings.mongo)
+    engine = Engine(database, settings)
+    publisher = Publisher(settings.kafka, client_id=GROUP)
+    consumer = BatchConsumer(
+        settings.kafka,
+        topic=topic,
+        group=GROUP,
+        handle=engine.intake.on_status_events,
+        publisher=publisher,
+        starting_positions=engine.events.load_positions,
+        keep_positions=engine.events.save_positions,
+    )
+    issuer = httpx.AsyncClient(timeout=5.0)
+    indexes = Indexes(engine.create_indexes)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(issuer)
+            stack.push_async_callback(mongo.close, database)
+            stack.push_async_callback(publisher.close)
+            await stack.enter_async_context(engine.sending())
+            await stack.enter_async_context(
+                background(
+                    status_events=indexes.before(consumer.run),
+                    claims=indexes.before(engine.claimer.run),
+                )
+            )
+            yield
+
+    app = FastAPI(
+        title="notifier",
+        version=metadata.version("consent-notifier"),
+        summary="Tells the suite's apps and customers of permission changes: signed webhooks and server-sent events.",
+        lifespan=lifespan,
+        # Their pages load scripts from elsewhere; the document itself is at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
+    )
+    verifier = TokenVerifier.from_settings(settings.auth, issuer)
+    checks = {
+        "mongo": lambda: mongo.ping(database),
+        "indexes": indexes.check,
+        "status_events": consumer.check,
+        "deliveries": engine.check,
+    }
+    web.install(app, checks=checks)
+    return app
+
+
+class Indexes:
+    """Creates the indexes, however long MongoDB takes to come up; what relies on them starts after."""
+
+    def __init__(self, create: "Callable[[], Awaitable[None]]") -> None:
+        self._create = create
+        self._creating = asyncio.Lock()
+        self._created = False
+
+    async def before(self, run: "Callable[[], Awaitable[None]]") -> None:
+        """Run it once the indexes are there."""
+        async with self._creating:
+            backoff = Backoff()
+            while not self._created:
+                try:
+                    await self._create()
+                    self._created = True
+                except PyMongoError as error:
+                    delay = backoff.next()
+                    log.warning("indexes.failed", error=type(error).__name__, retry_in_seconds=round(delay, 2))
+                    await asyncio.sleep(delay)
+        await run()
+
+    async def check(self) -> None:
+        """Readiness: raise until they are there."""
+        if not self._created:
+            raise RuntimeError("not created yet")

@@ -1,0 +1,27 @@
+"""The database's clock. Leases compare times that different processes wrote, so none of them uses its own."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shared.mongo import Database
+
+
+class ServerClock:
+    """This process's time, corrected by what the database's primary said last; it is only ever off by a round trip."""
+
+    def __init__(self, database: "Database") -> None:
+        self._database = database
+        self._offset = timedelta()
+
+    def now(self) -> datetime:
+        """The time at the database, aware UTC."""
+        return datetime.now(UTC) + self._offset
+
+    async def synchronize(self) -> None:
+        """Ask the primary for its time."""
+        asked = datetime.now(UTC)
+        answer: dict[str, Any] = await self._database.command("hello")
+        told: datetime = answer["localTime"]
+        told = told if told.tzinfo is not None else told.replace(tzinfo=UTC)
+        self._offset = told - (asked + (datetime.now(UTC) - asked) / 2)

@@ -1,0 +1,234 @@
+"""Deliveries in MongoDB. The collection is the queue: what is written here can't be forgotten.
+
+A pending row has ``queue`` (its subscription) and ``next_at``; both go when it ends. Whoever works on a row holds it by
+moving ``next_at`` to the end of a lease and leaving a ``claim`` that nobody else has: a row whose holder died is due
+again by itself, and a holder that came too late finds another claim and changes nothing (a fencing token).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pymongo import ASCENDING, DESCENDING, UpdateOne
+
+from notifier.deliveries import Attempt, DeadReason, Delivery, Result, Status
+from notifier.store import expire_after, insert_absent
+from shared.mongo import aggregate
+
+if TYPE_CHECKING:
+    from shared.mongo import Collection as MongoCollection
+    from shared.mongo import Database, Document
+
+ATTEMPTS_KEPT = 20
+_NO_LONGER_QUEUED = {"queue": "", "next_at": "", "claim": ""}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewDelivery:
+    """A row to be made. ``claim`` is None when it is left to whoever takes it first."""
+
+    id: str
+    event_id: str
+    type: str
+    subscription_id: str
+    claim: str | None
+    next_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """A row that is ours until the lease ends."""
+
+    id: str
+    event_id: str
+    subscription_id: str
+    tries: int
+    created_at: datetime
+    started_at: datetime
+
+
+class DeliveryStore:
+    """The rows and every change of their state."""
+
+    def __init__(self, database: "Database", *, retention_seconds: float) -> None:
+        self._rows: MongoCollection = database["deliveries"]
+        self._retention_seconds = retention_seconds
+
+    async def create_indexes(self) -> None:
+        """Make the indexes; idempotent. Only rows that ended expire."""
+        await self._rows.create_index(
+            [("queue", ASCENDING), ("next_at", ASCENDING)], name="due", partialFilterExpression={"queue": {"$gte": ""}}
+        )
+        newest_first = [("subscription_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)]
+        await self._rows.create_index(newest_first, name="newest")
+        await self._rows.create_index(newest_first, name="dead", partialFilterExpression={"status": "dead"})
+        await expire_after(self._rows, "ended_at", self._retention_seconds)
+
+    async def insert(self, deliveries: Sequence[NewDelivery], *, now: datetime) -> set[int]:
+        """Write those rows that aren't there yet; the indexes of those that were."""
+        return await insert_absent(
+            self._rows,
+            [
+                {
+                    "_id": new.id,
+                    "event_id": new.event_id,
+                    "type": new.type,
+                    "subscription_id": new.subscription_id,
+                    "status": "pending",
+                    "created_at": now,
+                    "started_at": now,
+                    "tries": 0,
+                    "queue": new.subscription_id,
+                    "next_at": new.next_at,
+                    "claim": new.claim,
+                }
+                for new in deliveries
+            ],
+        )
+
+    async def due(self) -> dict[str, datetime]:
+        """When the earliest pending delivery of each subscription is due; one index seek per subscription."""
+        rows = await aggregate(
+            self._rows,
+            [
+                {"$match": {"queue": {"$gte": ""}}},
+                {"$sort": {"queue": 1, "next_at": 1}},
+                {"$group": {"_id": "$queue", "next_at": {"$first": "$next_at"}}},
+            ],
+        )
+        return {row["_id"]: row["next_at"] for row in rows}
+
+    async def claim(
+        self, rooms: Mapping[str, int], *, claim: str, now: datetime, until: datetime
+    ) -> tuple[list[Claimed], bool]:
+        """Take due rows, at most so many of each subscription, the longest due first; and whether more were due."""
+        ids: list[str] = []
+        more = False
+        for subscription_id, room in rooms.items():
+            query = {"queue": subscription_id, "next_at": {"$lte": now}}
+            found = await self._rows.find(query, {"_id": 1}).sort("next_at", ASCENDING).to_list(room + 1)
+            more = more or len(found) > room
+            ids.extend(row["_id"] for row in found[:room])
+        if not ids:
+            return [], more
+        await self._rows.update_many(
+            {"_id": {"$in": ids}, "queue": {"$gte": ""}, "next_at": {"$lte": now}},
+            {"$set": {"claim": claim, "next_at": until}},
+        )
+        fields = ("event_id", "subscription_id", "tries", "created_at", "started_at")
+        rows = await self._rows.find({"_id": {"$in": ids}, "claim": claim}, fields).to_list(None)
+        return [Claimed(id=row.pop("_id"), **row) for row in rows], more
+
+    async def record(self, results: Sequence[Result], *, now: datetime) -> int:
+        """Write attempts and the states they lead to, each pair in one step; the number whose claim still held."""
+        outcome = await self._rows.bulk_write([_recording(result, now) for result in results], ordered=False)
+        return outcome.matched_count
+
+    async def release(self, claims: Mapping[str, str], *, now: datetime) -> None:
+        """Give up rows that were not tried, by id and claim, so that others need not wait for the lease to end."""
+        if claims:
+            await self._rows.update_many(
+                {"_id": {"$in": list(claims)}, "claim": {"$in": list(set(claims.values()))}, "queue": {"$gte": ""}},
+                {"$set": {"claim": None, "next_at": now}},
+            )
+
+    async def end(self, ids: Collection[str], *, claim: str, reason: DeadReason, now: datetime) -> None:
+        """Declare claimed rows dead without an attempt."""
+        await self._rows.update_many(
+            {"_id": {"$in": list(ids)}, "claim": claim, "queue": {"$gte": ""}}, _ending("dead", reason, now)
+        )
+
+    async def end_all(self, subscription_id: str, *, reason: DeadReason, now: datetime) -> int:
+        """Declare all pending rows of a subscription dead; how many there were."""
+        result = await self._rows.update_many({"queue": subscription_id}, _ending("dead", reason, now))
+        return result.modified_count
+
+    async def revive(self, subscription_id: str, ids: Collection[str], *, now: datetime) -> int:
+        """Make dead rows pending and due, with the whole schedule before them; how many."""
+        result = await self._rows.update_many(
+            {"_id": {"$in": list(ids)}, "subscription_id": subscription_id, "status": "dead"},
+            _beginning(subscription_id, now),
+        )
+        return result.modified_count
+
+    async def resend(self, delivery_id: str, subscription_id: str, *, now: datetime) -> bool:
+        """Make an ended row pending and due, or a waiting one due; False while it is being tried at this moment."""
+        result = await self._rows.update_one(
+            {"_id": delivery_id, "$or": [{"status": {"$ne": "pending"}}, {"claim": None}, {"next_at": {"$lte": now}}]},
+            _beginning(subscription_id, now),
+        )
+        return bool(result.matched_count)
+
+    async def get(self, delivery_id: str) -> Delivery | None:
+        """One delivery with its attempts."""
+        row = await self._rows.find_one({"_id": delivery_id})
+        return _delivery(row) if row is not None else None
+
+    async def list_of(
+        self, subscription_id: str, *, status: Status | None, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Delivery]:
+        """Deliveries of a subscription, newest first, beyond the one given."""
+        # Each status is found by an index that holds little else, so that a page costs a page.
+        query: dict[str, Any] = {"subscription_id": subscription_id}
+        if status is not None:
+            query["status"] = status
+        if status == "pending":
+            query["queue"] = subscription_id
+        if after is not None:
+            created_at, last_id = after
+            query["$or"] = [{"created_at": {"$lt": created_at}}, {"created_at": created_at, "_id": {"$lt": last_id}}]
+        order = [("created_at", DESCENDING), ("_id", DESCENDING)]
+        return [_delivery(row) for row in await self._rows.find(query).sort(order).to_list(limit)]
+
+
+def _recording(result: Result, now: datetime) -> UpdateOne:
+    verdict = result.verdict
+    change: dict[str, Any]
+    if verdict.status == "pending":
+        change = {"$set": {"next_at": verdict.next_at, "claim": None}}
+    else:
+        change = _ending(verdict.status, verdict.reason, now)
+    change["$inc"] = {"tries": 1}
+    change["$push"] = {"attempts": {"$each": [_attempt_document(result.attempt)], "$slice": -ATTEMPTS_KEPT}}
+    return UpdateOne({"_id": result.delivery_id, "claim": result.claim}, change)
+
+
+def _ending(status: Status, reason: DeadReason | None, now: datetime) -> dict[str, Any]:
+    fields: dict[str, Any] = {"status": status, "ended_at": now}
+    if reason is not None:
+        fields["reason"] = reason
+    return {"$set": fields, "$unset": _NO_LONGER_QUEUED}
+
+
+def _beginning(subscription_id: str, now: datetime) -> dict[str, Any]:
+    pending = {"status": "pending", "queue": subscription_id, "next_at": now, "started_at": now, "tries": 0}
+    return {"$set": {**pending, "claim": None}, "$unset": {"reason": "", "ended_at": ""}}
+
+
+def _attempt_document(attempt: Attempt) -> "Document":
+    document: dict[str, Any] = {"at": attempt.at, "duration_ms": attempt.duration_ms}
+    if attempt.status_code is not None:
+        document["status_code"] = attempt.status_code
+    if attempt.error is not None:
+        document["error"] = attempt.error
+    if attempt.response_body:
+        document["response_body"] = attempt.response_body
+    if attempt.truncated:
+        document["truncated"] = True
+    return document
+
+
+def _delivery(row: "Document") -> Delivery:
+    return Delivery(
+        id=row["_id"],
+        event_id=row["event_id"],
+        type=row["type"],
+        subscription_id=row["subscription_id"],
+        status=row["status"],
+        reason=row.get("reason"),
+        created_at=row["created_at"],
+        next_at=row.get("next_at"),
+        ended_at=row.get("ended_at"),
+        attempts=tuple(Attempt(**attempt) for attempt in row.get("attempts", ())),
+    )

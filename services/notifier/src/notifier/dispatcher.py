@@ -1,0 +1,255 @@
+"""Makes the attempts: takes deliveries in turn over the endpoints, posts them signed, and hands on what came of it."""
+
+import asyncio
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Protocol
+
+import structlog
+from prometheus_client import Gauge, Histogram
+from pymongo.errors import PyMongoError
+
+from notifier.clock import ServerClock
+from notifier.deliveries import Attempt, Result, RetryPolicy, Verdict, judge
+from notifier.endpoints import Endpoints
+from notifier.lanes import Job, Lane, Lanes
+from notifier.recorder import Recorder
+from notifier.secrets import SecretBox, UnknownKey
+from notifier.settings import DeliverySettings
+from notifier.signing import key_of, signature_header
+from notifier.subscriptions import Subscription
+
+log = structlog.get_logger(__name__)
+
+ATTEMPT_SECONDS = Histogram(
+    "notifier_attempt_seconds", "From the start of a POST to the end of the answer.", ["outcome"]
+)
+QUEUED = Gauge("notifier_deliveries_queued", "Deliveries in memory that wait for their turn.")
+
+# An attempt older than this no longer counts against the number that may run at once: what it costs is a connection.
+SLOW_SECONDS = 1.0
+SLOW_FACTOR = 8
+# After a fault of ours with an endpoint's secret, the endpoint's deliveries wait without using up attempts.
+UNSIGNABLE_SECONDS = 30.0
+KEYS_CACHED = 4096
+
+
+class Poster(Protocol):
+    """Sends one webhook."""
+
+    async def post(self, url: str, *, body: bytes, headers: dict[str, str]) -> Attempt:
+        """POST it; every failure is an outcome."""
+        ...
+
+
+@dataclass(slots=True)
+class _Running:
+    """An attempt under way, and whether it counts against the number that may run at once."""
+
+    job: Job
+    counted: bool = True
+
+
+class Dispatcher:
+    """The attempts of one process. Everything runs on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        poster: Poster,
+        recorder: Recorder,
+        endpoints: Endpoints,
+        box: SecretBox,
+        lanes: Lanes,
+        clock: ServerClock,
+        settings: DeliverySettings,
+    ) -> None:
+        self._poster = poster
+        self._recorder = recorder
+        self._endpoints = endpoints
+        self._keys = SigningKeys(box)
+        self._lanes = lanes
+        self._clock = clock
+        self._settings = settings
+        self._policy = RetryPolicy(
+            schedule=settings.retry_schedule,
+            max_age=timedelta(seconds=settings.max_age_seconds),
+            retry_after_max=settings.retry_after_max_seconds,
+        )
+        self._needed = settings.total_timeout_seconds + 1.0
+        self._counted = 0
+        self._slow_allowed = settings.concurrency * SLOW_FACTOR
+        self._running: dict[asyncio.Task[None], _Running] = {}
+        self._stopping = False
+        self.room = asyncio.Event()
+        QUEUED.set_function(lanes.queued)
+
+    def accept(self, jobs: Iterable[tuple[Subscription, Job]]) -> None:
+        """Take deliveries that this process has claimed."""
+        now = monotonic()
+        for subscription, job in jobs:
+            lane = self._lanes.lane(subscription)
+            if subscription.throttled_until is not None:
+                self._hold_back(lane, subscription.throttled_until)
+            self._lanes.push(lane, job, now)
+        self.pump()
+
+    def drop(self, subscription_id: str) -> None:
+        """Forget what is queued for an endpoint whose deliveries have ended."""
+        self._lanes.clear(subscription_id)
+
+    def pump(self) -> None:
+        """Start as many attempts as may run now."""
+        now = monotonic()
+        while self._counted < self._settings.concurrency and not self._stopping and self._recorder.failing is None:
+            turn = self._lanes.next(now, needed=self._needed)
+            if turn is None:
+                break
+            lane, job = turn
+            running = _Running(job)
+            self._counted += 1
+            task = asyncio.create_task(self._attempt(lane, running))
+            self._running[task] = running
+            task.add_done_callback(self._ended)
+
+    async def stop(self, *, grace: float) -> dict[str, str]:
+        """Start nothing more, let what is under way end within the grace; the claims to be given up, by delivery."""
+        self._stopping = True
+        claims = {job.delivery_id: job.claim for job in self._lanes.clear()}
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace)
+        for task, running in list(self._running.items()):
+            claims[running.job.delivery_id] = running.job.claim
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        return claims
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A defect of ours; the lease ends and the delivery is tried again.
+            log.error("dispatcher.attempt_broke", exc_info=error)
+
+    async def _attempt(self, lane: Lane, running: _Running) -> None:
+        slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._discount, running)
+        answered = False
+        try:
+            answered = await self._deliver(lane, running.job)
+        finally:
+            slow.cancel()
+            if running.counted:
+                self._counted -= 1
+            else:
+                self._slow_allowed += 1
+            self._lanes.finished(lane, answered=answered, now=monotonic())
+            if not self._lanes.fed(lane):
+                self.room.set()
+            self.pump()
+
+    def _discount(self, running: _Running) -> None:
+        if self._slow_allowed > 0:
+            running.counted = False
+            self._slow_allowed -= 1
+            self._counted -= 1
+            self.pump()
+
+    async def _deliver(self, lane: Lane, job: Job) -> bool:
+        """Make one attempt and hand on its result; whether the endpoint answered and can take more."""
+        subscription = lane.subscription
+        now = self._clock.now()
+        try:
+            keys = self._keys.of(subscription, now)
+        except UnknownKey as error:
+            log.error("dispatcher.unsignable", subscription_id=subscription.id, detail=str(error))  # noqa: TRY400
+            self._hold_back(lane, now + timedelta(seconds=UNSIGNABLE_SECONDS))
+            return False
+        body = job.notice.body(subscription.owner.app_id)
+        timestamp = int(now.timestamp())
+        signature = signature_header(keys, message_id=job.notice.id, timestamp=timestamp, body=body)
+        attempt = await self._poster.post(
+            subscription.url,
+            body=body,
+            headers={
+                "webhook-id": job.notice.id,
+                "webhook-timestamp": str(timestamp),
+                "webhook-signature": signature,
+            },
+        )
+        verdict = judge(
+            attempt,
+            tries=job.tries,
+            started_at=job.started_at,
+            now=self._clock.now(),
+            policy=self._policy,
+            spread=random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
+        )
+        self._recorder.put(Result(delivery_id=job.delivery_id, claim=job.claim, attempt=attempt, verdict=verdict))
+        ATTEMPT_SECONDS.labels("delivered" if attempt.succeeded else "failed").observe(attempt.duration_ms / 1000)
+        if not attempt.succeeded:
+            _log_failure(job, subscription, attempt, verdict)
+        if self._endpoints.concerned(subscription, attempt):
+            await self._observe(lane, subscription, attempt, verdict)
+        return attempt.status_code is not None and attempt.error is None and verdict.throttle_until is None
+
+    async def _observe(self, lane: Lane, subscription: Subscription, attempt: Attempt, verdict: Verdict) -> None:
+        if verdict.throttle_until is not None:
+            self._hold_back(lane, verdict.throttle_until)
+        try:
+            if await self._endpoints.observe(subscription, attempt, verdict):
+                self.drop(subscription.id)
+        except PyMongoError as error:
+            log.warning("dispatcher.endpoint_not_noted", subscription_id=subscription.id, error=type(error).__name__)
+
+    def _hold_back(self, lane: Lane, until: datetime) -> None:
+        seconds = (until - self._clock.now()).total_seconds()
+        # Times that were read at different moments differ by a hair; each would set a timer of its own.
+        if seconds > 0 and self._lanes.block(lane, round(monotonic() + seconds, 1)):
+            asyncio.get_running_loop().call_later(seconds, self._unblocked, lane)
+
+    def _unblocked(self, lane: Lane) -> None:
+        self._lanes.offer(lane, monotonic())
+        self.room.set()
+        self.pump()
+
+
+class SigningKeys:
+    """Decrypted keys of subscriptions, kept for as long as their secrets stay the same."""
+
+    def __init__(self, box: SecretBox) -> None:
+        self._box = box
+        self._known: dict[bytes, bytes] = {}
+
+    def of(self, subscription: Subscription, now: datetime) -> list[bytes]:
+        """The keys that sign at this moment, the newest first.
+
+        Raises:
+            UnknownKey: one of the secrets can't be decrypted.
+        """
+        return [self._key(secret.sealed, subscription.id) for secret in subscription.live_secrets(now)]
+
+    def _key(self, sealed: bytes, subscription_id: str) -> bytes:
+        key = self._known.get(sealed)
+        if key is None:
+            if len(self._known) >= KEYS_CACHED:
+                self._known.clear()
+            key = self._known[sealed] = key_of(self._box.open(sealed, subscription_id=subscription_id))
+        return key
+
+
+def _log_failure(job: Job, subscription: Subscription, attempt: Attempt, verdict: Verdict) -> None:
+    log.info(
+        "delivery.attempt_failed",
+        delivery_id=job.delivery_id,
+        event_id=job.notice.id,
+        subscription_id=subscription.id,
+        attempt=job.tries + 1,
+        status_code=attempt.status_code,
+        error=attempt.error,
+        milliseconds=attempt.duration_ms,
+        becomes=verdict.status,
+        reason=verdict.reason,
+        next_at=verdict.next_at.isoformat() if verdict.next_at else None,
+    )

@@ -1,0 +1,124 @@
+"""The delivery engine of one process, put together: intake, lanes, dispatcher, recorder, claim loop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from notifier.claimer import Claimer
+from notifier.clock import ServerClock
+from notifier.delivery_store import DeliveryStore
+from notifier.dispatcher import Dispatcher
+from notifier.endpoints import Endpoints
+from notifier.lanes import Lanes
+from notifier.notifications import Notice
+from notifier.recorder import Recorder
+from notifier.secrets import SecretBox
+from notifier.sender import Sender
+from notifier.settings import Settings, key_bytes
+from notifier.store import EventStore
+from notifier.subscribers import Intake
+from notifier.subscription_store import SubscriptionStore
+from shared.background import background
+
+if TYPE_CHECKING:
+    from shared.mongo import Database
+
+log = structlog.get_logger(__name__)
+
+# What a stopping process gives attempts under way and then the writing down; its supervisor waits longer.
+STOP_SECONDS = 8.0
+
+
+class Engine:
+    """Everything between a stored event and a recorded 2xx."""
+
+    def __init__(self, database: "Database", settings: Settings) -> None:
+        delivery, retention = settings.delivery, settings.retention
+        self.clock = ServerClock(database)
+        self.events = EventStore(database, retention_seconds=retention.events_seconds)
+        self.subscriptions = SubscriptionStore(database)
+        self.deliveries = DeliveryStore(database, retention_seconds=retention.deliveries_seconds)
+        self.box = SecretBox([key_bytes(key) for key in (delivery.secrets_key, *delivery.previous_secrets_keys)])
+        self.sender = Sender(delivery)
+        lanes = Lanes(limit=delivery.endpoint_concurrency, capacity=delivery.endpoint_queue)
+        self._recorder = Recorder(self.deliveries, self.clock, on_recovery=self._resume)
+        endpoints = Endpoints(
+            self.subscriptions,
+            self.deliveries,
+            self.clock,
+            disable_after=timedelta(seconds=delivery.disable_after_seconds),
+            announce=self._announce,
+        )
+        self.dispatcher = Dispatcher(
+            poster=self.sender,
+            recorder=self._recorder,
+            endpoints=endpoints,
+            box=self.box,
+            lanes=lanes,
+            clock=self.clock,
+            settings=delivery,
+        )
+        self.intake = Intake(
+            events=self.events,
+            subscriptions=self.subscriptions,
+            deliveries=self.deliveries,
+            dispatcher=self.dispatcher,
+            lanes=lanes,
+            clock=self.clock,
+            lease_seconds=delivery.lease_seconds,
+        )
+        self.claimer = Claimer(
+            events=self.events,
+            subscriptions=self.subscriptions,
+            deliveries=self.deliveries,
+            dispatcher=self.dispatcher,
+            lanes=lanes,
+            clock=self.clock,
+            settings=settings,
+        )
+
+    async def create_indexes(self) -> None:
+        """Make all indexes and learn the database's time; idempotent."""
+        await self.events.create_indexes()
+        await self.subscriptions.create_indexes()
+        await self.deliveries.create_indexes()
+        await self.clock.synchronize()
+
+    async def check(self) -> None:
+        """Readiness: raise while attempts can't be claimed or recorded."""
+        if self._recorder.failing is not None:
+            raise RuntimeError(f"results can't be recorded: {self._recorder.failing}")
+        await self.claimer.check()
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[None]:
+        """Send for as long as the body runs; then finish what is under way and give the rest to others."""
+        await self.sender.open()
+        async with background(results=self._recorder.run()):
+            try:
+                yield
+            finally:
+                await self._stop()
+        await self.sender.close()
+
+    def _resume(self) -> None:
+        self.dispatcher.pump()
+
+    async def _announce(self, notices: list[Notice]) -> None:
+        await self.intake.announce(notices)
+
+    async def _stop(self) -> None:
+        claims = await self.dispatcher.stop(grace=STOP_SECONDS)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._recorder.drained()
+                await self.deliveries.release(claims, now=self.clock.now())
+        except (TimeoutError, PyMongoError) as error:
+            log.warning("engine.stopped_with_leases", claims=len(claims), error=type(error).__name__)
+        else:
+            log.info("engine.stopped", released=len(claims))

@@ -1,0 +1,157 @@
+"""Whose turn it is: one lane per endpoint, so that a slow endpoint waits for itself and for nobody else. Pure.
+
+An endpoint that fails to answer shrinks to one attempt at a time and grows back with each success: a hundred hanging
+endpoints hold a hundred connections, not a hundred times the cap.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from notifier.notifications import Notice
+from notifier.subscriptions import Subscription
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A delivery that this process holds; ``lease_until`` is in seconds of the monotonic clock."""
+
+    delivery_id: str
+    notice: Notice
+    claim: str
+    tries: int
+    started_at: datetime
+    lease_until: float
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """The deliveries of one endpoint that are in this process."""
+
+    subscription: Subscription
+    limit: int
+    queue: deque[Job] = field(default_factory=deque)
+    reserved: int = 0
+    in_flight: int = 0
+    blocked_until: float = float("-inf")
+    waiting: bool = False
+
+    def runnable(self, now: float) -> bool:
+        """Whether an attempt may start now."""
+        return bool(self.queue) and self.in_flight < self.limit and self.blocked_until <= now
+
+
+class Lanes:
+    """All lanes of a process, served in turn."""
+
+    def __init__(self, *, limit: int, capacity: int) -> None:
+        self._limit = limit
+        self._capacity = capacity
+        self._lanes: dict[str, Lane] = {}
+        self._turns: deque[Lane] = deque()
+        # Endpoints of which more is due in the store than has room here.
+        self.starving: set[str] = set()
+
+    def lane(self, subscription: Subscription) -> Lane:
+        """The endpoint's lane, with the newest state of the subscription that was seen here."""
+        lane = self._lanes.get(subscription.id)
+        if lane is None:
+            lane = self._lanes[subscription.id] = Lane(subscription=subscription, limit=self._limit)
+        elif subscription.version >= lane.subscription.version:
+            lane.subscription = subscription
+        return lane
+
+    def get(self, subscription_id: str) -> Lane | None:
+        """The endpoint's lane, if it has one."""
+        return self._lanes.get(subscription_id)
+
+    def room(self, subscription_id: str) -> int:
+        """How many deliveries more the endpoint may have in memory."""
+        lane = self._lanes.get(subscription_id)
+        return self._capacity if lane is None else max(0, self._capacity - len(lane.queue) - lane.reserved)
+
+    def fed(self, lane: Lane) -> bool:
+        """False, once, when a lane that left deliveries in the store has emptied enough to be filled again."""
+        key = lane.subscription.id
+        if key in self.starving and len(lane.queue) + lane.reserved <= self._capacity // 2:
+            self.starving.discard(key)
+            return False
+        return True
+
+    def reserve(self, subscription: Subscription) -> bool:
+        """Keep a place for a delivery that is about to be written; False when the lane is full."""
+        lane = self.lane(subscription)
+        if len(lane.queue) + lane.reserved >= self._capacity:
+            return False
+        lane.reserved += 1
+        return True
+
+    def unreserve(self, subscription_id: str) -> None:
+        """Give a place back: it was used, or won't be."""
+        lane = self._lanes.get(subscription_id)
+        if lane is not None:
+            lane.reserved -= 1
+
+    def push(self, lane: Lane, job: Job, now: float) -> None:
+        """Queue a delivery."""
+        lane.queue.append(job)
+        self.offer(lane, now)
+
+    def offer(self, lane: Lane, now: float) -> None:
+        """Give the lane its turn if it can use one."""
+        if not lane.waiting and lane.runnable(now):
+            lane.waiting = True
+            self._turns.append(lane)
+
+    def next(self, now: float, *, needed: float) -> tuple[Lane, Job] | None:
+        """The next delivery to be tried, whose lease lasts ``needed`` seconds more; it counts as in flight.
+
+        Those whose lease is too short are dropped: the store gives them to somebody when it has ended.
+        """
+        while self._turns:
+            lane = self._turns.popleft()
+            lane.waiting = False
+            if not lane.runnable(now):
+                continue
+            job = lane.queue.popleft()
+            if job.lease_until < now + needed:
+                self.offer(lane, now)
+                continue
+            lane.in_flight += 1
+            self.offer(lane, now)
+            return lane, job
+        return None
+
+    def finished(self, lane: Lane, *, answered: bool, now: float) -> None:
+        """An attempt ended; ``answered`` when the endpoint took the message."""
+        lane.in_flight -= 1
+        lane.limit = min(self._limit, lane.limit * 2) if answered else 1
+        self.offer(lane, now)
+        idle = not lane.queue and not lane.in_flight and not lane.reserved
+        if idle and lane.limit == self._limit and lane.blocked_until <= now:
+            self._lanes.pop(lane.subscription.id, None)
+
+    def block(self, lane: Lane, until: float) -> bool:
+        """Start nothing on this lane until then; False when it is held back for as long already."""
+        longer = until > lane.blocked_until
+        if longer:
+            lane.blocked_until = until
+        return longer
+
+    def blocked(self, now: float) -> dict[str, float]:
+        """Subscriptions that nothing may be started for, and until when."""
+        return {key: lane.blocked_until for key, lane in self._lanes.items() if lane.blocked_until > now}
+
+    def clear(self, subscription_id: str | None = None) -> list[Job]:
+        """Take out all queued deliveries, of one endpoint or of all."""
+        lanes = list(self._lanes.values())
+        if subscription_id is not None:
+            lanes = [lane for lane in lanes if lane.subscription.id == subscription_id]
+        jobs = [job for lane in lanes for job in lane.queue]
+        for lane in lanes:
+            lane.queue.clear()
+        return jobs
+
+    def queued(self) -> int:
+        """Deliveries in memory that no attempt has been started for."""
+        return sum(len(lane.queue) for lane in self._lanes.values())

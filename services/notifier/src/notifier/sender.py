@@ -1,0 +1,194 @@
+"""The HTTP client for webhooks: one POST, within its deadlines, to an address that was checked when it was dialled."""
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+
+import aiohttp
+import structlog
+from aiohttp.abc import AbstractResolver, ResolveResult
+from typing_extensions import override
+from yarl import URL
+
+from notifier.addresses import RefusedUrl, check_url, is_public, literal
+from notifier.deliveries import Attempt
+from notifier.settings import DeliverySettings
+
+log = structlog.get_logger(__name__)
+
+USER_AGENT = "consent-platform-notifier/1"
+# getaddrinfo can't be interrupted: a resolver that hangs for some names must not use up the threads of the others.
+RESOLVER_THREADS = 32
+RESOLVE_AT_CREATE_SECONDS = 5.0
+# An endpoint may close an idle connection at the moment we reuse it; that is no failure of the endpoint.
+_STALE = (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)
+
+
+class ForbiddenAddress(OSError):
+    """The address about to be dialled isn't a public one."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EACCES, "address not allowed")
+
+
+class Resolver(AbstractResolver):
+    """Names to addresses on threads of its own; ``getaddrinfo`` honours the host's own configuration."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
+
+    @override
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        loop = asyncio.get_running_loop()
+        infos = await loop.run_in_executor(
+            self._threads, lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        )
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(sockaddr[0]),
+                port=int(sockaddr[1]),
+                family=found,
+                proto=proto,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for found, _, proto, _, sockaddr in infos
+        ]
+
+    @override
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Sender:
+    """Sends webhooks. Redirects are not followed, proxies of the environment are not used, answers are not unpacked."""
+
+    def __init__(self, settings: DeliverySettings, *, resolver: AbstractResolver | None = None) -> None:
+        self._settings = settings
+        self._resolver = resolver or Resolver()
+        self._timeout = aiohttp.ClientTimeout(
+            total=None,  # the deadline of the whole attempt covers a second try as well; see post
+            connect=settings.connect_timeout_seconds,
+            sock_read=settings.response_timeout_seconds,
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the session; to be called on the loop that will use it."""
+        context = ssl.create_default_context()
+        if self._settings.ca_bundle is not None:
+            context.load_verify_locations(self._settings.ca_bundle)
+        connector = aiohttp.TCPConnector(
+            resolver=self._resolver,
+            ssl=context,
+            limit=0,  # attempts are bounded before they get here, per endpoint and in all
+            socket_factory=self._socket,
+            keepalive_timeout=30,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            headers={"User-Agent": USER_AGENT, "Content-Type": "application/json", "Accept-Encoding": "identity"},
+            skip_auto_headers=("Accept",),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+        await self._resolver.close()
+
+    async def check(self, url: str) -> None:
+        """Raise ``RefusedUrl`` unless webhooks may go to this URL now; what is dialled is checked again each time."""
+        private = self._settings.allow_private_networks
+        check_url(url, private_allowed=private, ports=self._settings.ports)
+        host = URL(url).host or ""
+        if private or literal(host) is not None:
+            return
+        try:
+            async with asyncio.timeout(RESOLVE_AT_CREATE_SECONDS):
+                answers = await self._resolver.resolve(host, 443, socket.AF_UNSPEC)
+        except (OSError, TimeoutError, UnicodeError):
+            raise RefusedUrl("That host name can't be resolved. Create the name first.") from None
+        if not answers or not all(is_public(ipaddress.ip_address(answer["host"])) for answer in answers):
+            raise RefusedUrl("That host is not on the public Internet.")
+
+    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> Attempt:
+        """POST the body and return what came of it; every failure of the endpoint or the network is an outcome too.
+
+        An answer counts when it is complete (up to the part that is kept): a 2xx whose body never ends is a timeout.
+        """
+        at, started = datetime.now(UTC), perf_counter()
+        answer: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(self._settings.total_timeout_seconds):
+                try:
+                    await self._exchange(url, body, headers, answer)
+                except _STALE:
+                    await self._exchange(url, body, headers, answer)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
+            answer["error"] = error_class(failure)
+            log.info("delivery.post_failed", error=answer["error"], detail=f"{type(failure).__name__}: {failure}"[:300])
+        return Attempt(at=at, duration_ms=round((perf_counter() - started) * 1000), **answer)
+
+    async def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], answer: dict[str, Any]) -> None:
+        if self._session is None:
+            raise RuntimeError("the sender is not open")
+        async with self._session.post(
+            URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
+        ) as response:
+            answer["status_code"] = response.status
+            answer["retry_after"] = response.headers.get("Retry-After")
+            kept = self._settings.response_body_bytes
+            received = bytearray()
+            while len(received) <= kept and (chunk := await response.content.read(kept + 1 - len(received))):
+                received += chunk
+            answer["response_body"] = received[:kept].decode(errors="replace")
+            answer["truncated"] = len(received) > kept
+            if answer["truncated"]:
+                response.close()
+
+    def _socket(self, info: Any) -> socket.socket:  # noqa: ANN401 - aiohttp's AddrInfoType is private
+        """Called with the very address that is dialled next, literal or resolved, on every connection."""
+        family, kind, protocol, _, address = info
+        if not self._settings.allow_private_networks and not is_public(ipaddress.ip_address(address[0])):
+            raise ForbiddenAddress
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        return made
+
+
+_ERROR_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.ConnectionTimeoutError, "connect_timeout"),
+    (TimeoutError, "timeout"),
+    (aiohttp.ClientConnectorDNSError, "dns_error"),
+    (aiohttp.ClientSSLError, "tls_error"),
+    (ssl.SSLError, "tls_error"),
+    (aiohttp.ClientConnectorError, "connection_failed"),
+    (aiohttp.ClientPayloadError, "invalid_response"),
+    (aiohttp.ClientResponseError, "invalid_response"),
+    (OSError, "connection_lost"),
+    (aiohttp.ServerDisconnectedError, "connection_lost"),
+)
+
+
+def error_class(failure: BaseException) -> str:
+    """A word for the endpoint's owner. Details stay in our log: told to tenants, they would map our network."""
+    link: BaseException | None = failure
+    for _ in range(8):
+        if isinstance(link, ForbiddenAddress):
+            return "address_not_allowed"
+        link = (link.__cause__ or link.__context__) if link is not None else None
+    return next((word for kind, word in _ERROR_CLASSES if isinstance(failure, kind)), "request_failed")
