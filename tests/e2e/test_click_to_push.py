@@ -40,7 +40,7 @@ async def test_a_granted_set_is_on_the_screen_on_kafka_in_the_registry_and_at_th
     (grant,) = [grant for grant in tenant["grants"] if grant["permission_set_id"] == SET]
     assert (grant["status"], grant["missing"]) == ("granted", [])
     assert grant["revision"] >= data["revision"]
-    assert datetime.fromisoformat(grant["granted_at"])
+    assert datetime.fromisoformat(grant["granted_at"]).tzinfo is not None
 
     key = tenant_key("northwind", CONTOSO).encode()
     events = [

@@ -1,4 +1,4 @@
-"""The whole system on ports and data of its own, and the people who use it. Knows addresses and pages, no service's code."""
+"""The whole system on ports and data of its own, and the people who use it. Knows addresses and pages only."""
 
 import asyncio
 import signal
