@@ -54,10 +54,11 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
            --no-emit-index-url --no-emit-find-links $(foreach name,consent-platform-shared consent-gateway tenant-registry \
            consent-notifier entra-sandbox platform-idp sample-app consent-platform-launcher,--no-emit-package $(name))
 lock: $(VENV)/.uv ## Renew the locks in locks/ from the pyproject files (UPGRADE=--upgrade takes newer versions)
-	$(COMPILE) $(UPGRADE) locks/bootstrap.in -o locks/bootstrap.lock
-	$(COMPILE) $(UPGRADE) --group dev $(MEMBERS:%=%/pyproject.toml) -o locks/dev.lock
-	$(COMPILE) -c locks/dev.lock $(MEMBERS:%=%/pyproject.toml) -o locks/demo.lock
-	$(COMPILE) -c locks/dev.lock shared/pyproject.toml $(wildcard services/*/pyproject.toml) -o locks/services.lock
+	@echo "Resolving ..."
+	@$(COMPILE) $(UPGRADE) locks/bootstrap.in -o locks/bootstrap.lock
+	@$(COMPILE) $(UPGRADE) --group dev $(MEMBERS:%=%/pyproject.toml) -o locks/dev.lock
+	@$(COMPILE) -c locks/dev.lock $(MEMBERS:%=%/pyproject.toml) -o locks/demo.lock
+	@$(COMPILE) -c locks/dev.lock shared/pyproject.toml $(wildcard services/*/pyproject.toml) -o locks/services.lock
 	@sed -i '/^# The following packages were excluded/,$$d' locks/*.lock
 
 clean: ## Remove the environment, the caches and the demo's data
