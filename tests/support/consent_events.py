@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from shared.events import GATEWAY, Actor, Event, EventData, PermissionGranted, new_event
+from shared.events import GATEWAY, Actor, Event, EventData, GrantData, PermissionGranted, new_event
 
 ACCOUNT = "northwind"
 CONTOSO = "8f4c1a52-6d0e-4f2b-9a31-5b7e0c9d2a10"
@@ -49,7 +49,7 @@ def tenant_event(kind: type[Data], **changes: Any) -> Data:
     return kind.model_validate({"occurred_at": at(fields["revision"]), **fields})
 
 
-def grant_event(kind: type[Data] = PermissionGranted, **changes: Any) -> Data:  # type: ignore[assignment] # a default for a type variable
+def grant_event(kind: type[GrantData] = PermissionGranted, **changes: Any) -> GrantData:
     """The data of a grant's event."""
     return tenant_event(kind, **_GRANT | changes)
 

@@ -26,7 +26,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 from prometheus_client import Counter, Gauge
 
 from shared.backoff import Backoff
-from shared.kafka import Publisher, Record, client_options
+from shared.kafka import Publisher, Record, RecordRefused, client_options
 from shared.settings import KafkaSettings
 from shared.topics import Topic, dead_letter_topic
 
@@ -144,6 +144,8 @@ class BatchConsumer:
                 parser=_parse,
                 decoder=_decode,
                 session_timeout_ms=10_000,
+                # How soon a member notices that another one joins or leaves: nobody consumes until all have.
+                heartbeat_interval_ms=500,
                 rebalance_timeout_ms=60_000,
                 max_poll_interval_ms=300_000,
                 listener=listener,
@@ -228,8 +230,10 @@ class BatchConsumer:
     async def _bury(self, dead: Sequence[DeadLetter]) -> None:
         if not dead:
             return
-        now = datetime.now(UTC).isoformat()
-        await self._publisher.publish([self._letter(item, now) for item in dead])
+        try:
+            await self._publisher.publish([self._letter(item) for item in dead])
+        except RecordRefused:
+            await self._bury_one_by_one(dead)
         DEAD_LETTERS.labels(self._topic.name, self._group).inc(len(dead))
         for item in dead:
             log.error(
@@ -240,7 +244,18 @@ class BatchConsumer:
                 reason=item.reason[:300],
             )
 
-    def _letter(self, item: DeadLetter, now: str) -> Record:
+    async def _bury_one_by_one(self, dead: Sequence[DeadLetter]) -> None:
+        """A record just below Kafka's limit is above it with our notes: its dead letter says where it lies instead."""
+        for item in dead:
+            letter = self._letter(item)
+            try:
+                await self._publisher.publish([letter])
+            except RecordRefused:
+                notes = [(name, value) for name, value in letter.headers if name.startswith("x-dlq-")]
+                address = [*notes, ("x-dlq-omitted", b"key, value and headers: too large")]
+                await self._publisher.publish([Record(topic=letter.topic, key=None, value=b"", headers=address)])
+
+    def _letter(self, item: DeadLetter) -> Record:
         record = item.record
         notes = {
             "x-dlq-topic": record.topic,
@@ -249,12 +264,13 @@ class BatchConsumer:
             "x-dlq-timestamp": str(record.timestamp),
             "x-dlq-group": self._group,
             "x-dlq-reason": item.reason[:1000],
-            "x-dlq-failed-at": now,
+            "x-dlq-failed-at": datetime.now(UTC).isoformat(),
         }
         return Record(
             topic=self._dead_letters.name,
             key=record.key,
-            value=record.value,
+            # aiokafka refuses to write what it reads without key and value.
+            value=b"" if record.key is None and record.value is None else record.value,
             headers=[*record.headers, *((name, text.encode()) for name, text in notes.items())],
         )
 

@@ -11,7 +11,6 @@ from pymongo.errors import PyMongoError
 
 from shared.events import (
     EventData,
-    PermissionGranted,
     PermissionRevoked,
     TenantRemoved,
     TenantState,
