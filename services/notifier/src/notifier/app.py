@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 GROUP = "notifier"
 
 
-def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS) -> FastAPI:
+def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: str = GROUP) -> FastAPI:
     """The service. Nothing is connected before the lifespan starts, and HTTP answers before Kafka or MongoDB do."""
     database = mongo.connect(settings.mongo)
     engine = Engine(database, settings)
@@ -37,7 +37,7 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS) -> FastA
     consumer = BatchConsumer(
         settings.kafka,
         topic=topic,
-        group=GROUP,
+        group=group,
         handle=engine.intake.on_status_events,
         publisher=publisher,
         starting_positions=engine.events.load_positions,
