@@ -13,7 +13,8 @@ from sample_app.store import StoreThread
 _logger = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 10.0
-_LOOK_BACK = timedelta(days=1)
+# Before the last push that arrived there may be others that were still being retried; what comes twice is dropped.
+_LOOK_BACK = timedelta(days=5)
 
 
 class Subscriber:
@@ -119,7 +120,7 @@ class Subscriber:
 
     async def _recover(self, subscription_id: str) -> None:
         last = await self._store.run(lambda store: store.last_accepted_at(self.app_id))
-        await self._notifier.recover(subscription_id, since=last or datetime.now(UTC) - _LOOK_BACK)
+        await self._notifier.recover(subscription_id, since=(last or datetime.now(UTC)) - _LOOK_BACK)
 
     async def _with_own(self, action: Callable[[str], Awaitable[None]]) -> None:
         if self.subscription_id is None:
