@@ -47,7 +47,7 @@ docs: $(VENV)/.dev ## Write what is generated from the code: configuration, sche
 	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.dev ## Measure the hot paths against their floors (BENCH=projection|delivery|latency for one)
-	$(BIN)/python -m bench $(BENCH)
+	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
 # Names, versions and hashes, no addresses: uv.lock records where a package came from, so it stays out of git.
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

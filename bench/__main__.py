@@ -1,0 +1,18 @@
+"""``python -m bench [projection|delivery|latency ...]``: run some of the benchmarks, or all of them."""
+
+import argparse
+import importlib
+
+NAMES = ("projection", "delivery", "latency")
+
+
+def main() -> None:
+    """Run the benchmarks that are named."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("name", nargs="*", choices=NAMES, default=list(NAMES), help="which ones [all]")
+    for name in parser.parse_args().name:
+        importlib.import_module(f"bench.{name}").main()
+
+
+if __name__ == "__main__":
+    main()
