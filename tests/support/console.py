@@ -8,18 +8,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
+
 from consent_gateway import callbacks, console, signin
 from consent_gateway.attempts import AttemptStatus, AttemptView, Ended, LinkView, NextStep, Person, Redirect, SetResult
 from consent_gateway.catalog import Catalog
 from consent_gateway.catalog_file import load_catalog
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants import Grant, Tenant
+from consent_gateway.grants import Entra, Grant, Health, Tenant
 from consent_gateway.guard import Gate
 from consent_gateway.oidc import Provider
 from consent_gateway.pages import Pages
 from consent_gateway.sessions import Sessions
 from consent_gateway.settings import ConsoleSettings
-from fastapi import FastAPI
 from shared import web
 from shared.events import HeldApp, Permission
 from shared.mongo import Database
@@ -46,19 +47,18 @@ def grant(catalog: Catalog, tenant_id: str, permission_set_id: str, **changes: A
         "tenant_id": tenant_id,
         "permission_set_id": permission_set_id,
         "version": wanted.version,
-        "status": "granted",
-        "usable": True,
-        "reason": None,
+        "accepted": wanted.required,
+        "entra": Entra.COMPLETE,
         "apps": wanted.apps,
-        "held_apps": (),
         "app_epochs": {},
         "permissions": tuple(each for each in wanted.required if each not in delegated),
-        "missing": (),
-        "extra": (),
         "unverified": delegated,
+        "accepted_at": now - timedelta(days=11),
+        "verify_until": now - timedelta(days=10),
         "granted_at": now - timedelta(days=11),
         "granted_by": ADMINISTRATOR,
         "verified_at": now - timedelta(minutes=2),
+        "health": Health(last_at=now - timedelta(minutes=2), last_good_at=now - timedelta(minutes=2)),
         "attempt_id": "a1",
         "revision": 1,
     }
@@ -102,7 +102,7 @@ def every_status(catalog: Catalog) -> list[Tenant]:
             catalog,
             CONTOSO,
             "read-activity-data",
-            status="update_available",
+            asks_more=True,
             version=0,
             permissions=without("read-activity-data", "Place.Read.All"),
             missing=required("read-activity-data", "Place.Read.All"),
@@ -111,7 +111,7 @@ def every_status(catalog: Catalog) -> list[Tenant]:
             catalog,
             CONTOSO,
             "manage-accounts",
-            status="partial",
+            entra=Entra.INCOMPLETE,
             permissions=without("manage-accounts", "User.ManageIdentities.All"),
             missing=required("manage-accounts", "User.ManageIdentities.All"),
         ),
@@ -124,22 +124,21 @@ def every_status(catalog: Catalog) -> list[Tenant]:
             catalog,
             FABRIKAM,
             "read-directory-data",
-            status="verifying",
-            usable=False,
+            entra=Entra.VERIFYING,
             permissions=(),
-            granted_at=now - timedelta(minutes=1),
+            accepted_at=now - timedelta(minutes=1),
             verified_at=None,
+            health=Health(),
         ),
-        grant(catalog, FABRIKAM, "manage-accounts", status="blocked", usable=False),
+        grant(catalog, FABRIKAM, "manage-accounts", blocked=True),
         grant(
             catalog,
             FABRIKAM,
             "read-saas-posture",
-            status="revoked",
-            usable=False,
+            entra=Entra.GONE,
             reason="removed",
             permissions=(),
-            verified_at=now - timedelta(hours=3),
+            health=Health(last_at=now - timedelta(hours=3)),
         ),
     )
     return [contoso, fabrikam]
@@ -156,9 +155,7 @@ def attempt_view(catalog: Catalog, **changes: Any) -> AttemptView:
         "permission_set_ids": (first.id,),
         "set_titles": (first.title,),
         "results": (
-            SetResult(
-                permission_set_id=first.id, title=first.title, outcome=AttemptStatus.SUCCEEDED, status="granted"
-            ),
+            SetResult(permission_set_id=first.id, title=first.title, outcome=AttemptStatus.SUCCEEDED, status="granted"),
         ),
         "tenant_id": CONTOSO,
         "tenant_name": "Contoso Ltd",
@@ -299,6 +296,8 @@ def console_app(database: Database, client: httpx.AsyncClient, *, public_url: st
             gate=gate, pages=pages, catalog=catalog, consent=scripted, tenants_of=tenants_of, changes=watched
         )
     )
-    app.include_router(callbacks.router(gate=gate, pages=pages, catalog=catalog, consent=scripted))
+    app.include_router(
+        callbacks.router(gate=gate, pages=pages, catalog=catalog, consent=scripted, tenants_of=tenants_of)
+    )
     app.include_router(pages.router())
     return Console(app, sessions, consent, hints, tenants)

@@ -8,7 +8,8 @@ from fastapi.responses import RedirectResponse
 from consent_gateway.attempts import AttemptView, Ended, NextStep, Redirect
 from consent_gateway.catalog import Catalog
 from consent_gateway.consent import Consent
-from consent_gateway.guard import Gate, Posted, person_of
+from consent_gateway.guard import Gate, Posted, ReadTenants, person_of
+from consent_gateway.needs import tenant_name
 from consent_gateway.pages import Pages
 from consent_gateway.sessions import Session
 
@@ -17,7 +18,7 @@ _AGAIN_THERE = frozenset({NextStep.TRY_AGAIN, NextStep.TRY_AGAIN_LATER, NextStep
 _AGAIN = _AGAIN_THERE | {NextStep.TRY_WITHOUT_TENANT, NextStep.USE_WORK_ACCOUNT, NextStep.ASK_ADMINISTRATOR}
 
 
-def router(*, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent) -> APIRouter:
+def router(*, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent, tenants_of: ReadTenants) -> APIRouter:
     """The two redirect URIs that are registered with Entra, the pages of attempts, and ``/connect/{token}``."""
     routes = gate.router()
     SignedIn = Annotated[Session, Depends(gate.person)]  # noqa: N806 - a type
@@ -39,12 +40,15 @@ def router(*, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent) -> A
     @routes.get("/consent/attempts/{attempt_id}")
     async def attempt(attempt_id: str, session: SignedIn) -> Response:
         view = await consent.attempt(attempt_id, session_hash=session.binding)
+        held = any(result.held_apps for result in view.results)
+        tenants = await tenants_of(view.account_id) if held else ()
         values = {
             "attempt": view,
             "outcome": _outcome(view),
             "again": view.next_step in _AGAIN and person_of(session).may_consent,
             "again_on": view.tenant_id if view.next_step in _AGAIN_THERE else None,
             "catalog": catalog,
+            "tenant_names": {tenant.tenant_id: tenant_name(tenant) for tenant in tenants},
         }
         return pages.render("attempt.html", values, status=view.http_status, session=session, referrer="no-referrer")
 

@@ -1,7 +1,7 @@
 """The screens: Third-Party Integration, Microsoft Entra ID with its live part, and the form that starts a consent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -11,16 +11,13 @@ from consent_gateway.catalog import Catalog
 from consent_gateway.changes import Changes
 from consent_gateway.consent import Consent
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants import Tenant
-from consent_gateway.guard import SCREEN, Gate, Posted, person_of
+from consent_gateway.guard import SCREEN, Gate, Posted, ReadTenants, person_of
 from consent_gateway.overview import Location, screen
 from consent_gateway.pages import Pages
 from consent_gateway.sessions import Session
 
 HEARTBEAT_SECONDS = 15.0
 OPEN_DETAILS = 50
-
-ReadTenants = Callable[[str], Awaitable[Sequence[Tenant]]]
 
 
 def router(

@@ -4,7 +4,7 @@ Every page route is a ``PageRoute``: what its function raises becomes a page, or
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from consent_gateway.attempts import Person
 from consent_gateway.errors import Refused
+from consent_gateway.grants import Tenant
 from consent_gateway.oidc import Provider, ProviderUnavailable
 from consent_gateway.pages import Pages
 from consent_gateway.security import Cookies, FormRefused, check_form, local_path, origin_of, protect, read_form
@@ -27,6 +28,16 @@ log = structlog.get_logger(__name__)
 
 SCREEN = "/integrations/microsoft-entra-id"
 LIVE_HEADER = "x-console-live"
+
+# Reads the tenants of an account, each with its grants.
+ReadTenants = Callable[[str], Awaitable[Sequence[Tenant]]]
+
+_PAGE_OF: Mapping[type[Exception], tuple[str, int]] = {
+    FormRefused: ("form_refused", 403),
+    ProviderUnavailable: ("issuer_unavailable", 503),
+    PyMongoError: ("store_unavailable", 503),
+    RequestValidationError: ("malformed", 400),
+}
 
 
 class SignInNeeded(Exception):
@@ -135,7 +146,7 @@ class Gate:
                 error = trouble
         kind, status = _kind_of(error)
         reference = secrets.token_hex(6)
-        if status >= 500 and kind == "internal":
+        if kind == "internal":
             log.error("console.unexpected_error", reference=reference, error=type(error).__name__, exc_info=error)
         else:
             log.info("console.refused", kind=kind, status=status, reference=reference, error=type(error).__name__)
@@ -161,19 +172,13 @@ def person_of(session: Session) -> Person:
 
 
 def _kind_of(error: Exception) -> tuple[str, int]:
+    """Which of the pages of ``problem.html`` an error is, and its status."""
     if isinstance(error, Refused):
         return error.kind.value, error.status
-    if isinstance(error, FormRefused):
-        return "form_refused", 403
-    if isinstance(error, ProviderUnavailable):
-        return "issuer_unavailable", 503
-    if isinstance(error, PyMongoError):
-        return "store_unavailable", 503
-    if isinstance(error, RequestValidationError):
-        return "malformed", 400
     if isinstance(error, HTTPException):
-        return ("not_found" if error.status_code == 404 else "malformed"), error.status_code
-    return "internal", 500
+        return "not_found" if error.status_code == 404 else "malformed", error.status_code
+    found = (page for kind, page in _PAGE_OF.items() if isinstance(error, kind))
+    return next(found, ("internal", 500))
 
 
 def _page_route(answer: Callable[[Request, Exception], Awaitable[Response]]) -> type[APIRoute]:

@@ -31,7 +31,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals.update(t=text, asset=self._asset_url, icon=_icon)
+        self._templates.globals.update(t=text, asset=self._asset_url)
         self._templates.filters.update(time=time_element, day=day_element)
 
     def render(
@@ -91,13 +91,6 @@ def day_element(moment: datetime) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(timespec="seconds"), f"{utc.day} {utc:%b %Y}")
 
 
-def _icon(name: str) -> Markup:
-    """A decorative icon; the word stands beside it."""
-    return Markup('<svg class="icon" viewBox="0 0 16 16" aria-hidden="true" focusable="false">{}</svg>').format(
-        Markup(_ICONS[name])  # noqa: S704 - our own constants
-    )
-
-
 def _read_assets() -> Mapping[str, tuple[bytes, str]]:
     found = {}
     for file in files("consent_gateway").joinpath("static").iterdir():
@@ -105,19 +98,3 @@ def _read_assets() -> Mapping[str, tuple[bytes, str]]:
             content = file.read_bytes()
             found[file.name] = (content, hashlib.sha256(content).hexdigest()[:12])
     return found
-
-
-_ICONS = {
-    "granted": '<circle cx="8" cy="8" r="7" fill="currentColor"/><path class="cut" d="M4.6 8.3 7 10.7l4.5-5.2"/>',
-    "verifying": '<circle cx="8" cy="8" r="6" class="ring" stroke-dasharray="3.2 2.2"/>'
-    '<path class="line" d="M8 5v3.2l2 1.4"/>',
-    "partial": '<path d="M8 1.2 15.4 14.4H.6z" fill="currentColor"/><path class="cut" d="M8 6v4M8 11.7v1.2"/>',
-    "update": '<circle cx="8" cy="8" r="7" fill="currentColor"/><path class="cut" d="M8 12V4.8M5 7.6l3-3 3 3"/>',
-    "blocked": '<circle cx="8" cy="8" r="6" class="ring"/><path class="line" d="m3.9 12.1 8.2-8.2"/>',
-    "revoked": '<circle cx="8" cy="8" r="7" fill="currentColor"/><path class="cut" d="m5.4 5.4 5.2 5.2m0-5.2-5.2 5.2"/>',
-    "none": '<circle cx="8" cy="8" r="6" class="ring"/>',
-    "unverified": '<circle cx="8" cy="8" r="6" class="ring"/><path class="line" d="M5 8h6"/>',
-    "info": '<circle cx="8" cy="8" r="7" fill="currentColor"/><path class="cut" d="M8 7.2v4.4M8 4.2v1.4"/>',
-    "microsoft": '<path d="M1 1h6.5v6.5H1z" fill="#f25022"/><path d="M8.5 1H15v6.5H8.5z" fill="#7fba00"/>'
-    '<path d="M1 8.5h6.5V15H1z" fill="#00a4ef"/><path d="M8.5 8.5H15V15H8.5z" fill="#ffb900"/>',
-}

@@ -2,7 +2,6 @@
 // details in place, and keeps the page as the server would render it now.
 
 const live = document.getElementById("live");
-const indicator = document.querySelector("[data-live]");
 
 // --- Times -----------------------------------------------------------------------------------------------------
 
@@ -39,6 +38,7 @@ function morph(old, fresh) {
     if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
     return;
   }
+  if (old.matches("[data-live]")) return; // the state of the connection is known here, not at the server
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   // What somebody is typing or ticking stays; only its label and hints follow the server.
@@ -132,8 +132,6 @@ function announce(before, after) {
 function enhance(root) {
   showTimes(root);
   for (const button of root.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
-  const fresh = root.querySelector("[data-live]");
-  if (fresh && indicator) fresh.replaceWith(indicator.cloneNode(true));
 }
 
 document.addEventListener("click", async (event) => {
