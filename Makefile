@@ -8,8 +8,9 @@ UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 MEMBERS  := shared services/consent-gateway services/tenant-registry services/notifier \
             deploy/entra-sandbox deploy/platform-idp deploy/sample-app deploy/launcher
+STAND_INS := deploy/entra-sandbox deploy/platform-idp deploy/sample-app
 PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
-SOURCES  := $(wildcard shared/src services/*/src deploy/*/src) tests bench docs deploy/topics.py
+SOURCES  := $(wildcard shared/src services/*/src deploy/*/src) tests bench docs deploy/topics.py deploy/probe.py deploy/compose
 # A full development environment serves the demo as well; the demo alone needs much less.
 DEMO_ENV := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo)
 
@@ -59,6 +60,7 @@ lock: $(VENV)/.uv ## Renew the locks in locks/ from the pyproject files (UPGRADE
 	@$(COMPILE) $(UPGRADE) --group dev $(MEMBERS:%=%/pyproject.toml) -o locks/dev.lock
 	@$(COMPILE) -c locks/dev.lock $(MEMBERS:%=%/pyproject.toml) -o locks/demo.lock
 	@$(COMPILE) -c locks/dev.lock shared/pyproject.toml $(wildcard services/*/pyproject.toml) -o locks/services.lock
+	@$(COMPILE) -c locks/dev.lock $(STAND_INS:%=%/pyproject.toml) -o locks/stand-ins.lock
 	@sed -i '/^# The following packages were excluded/,$$d' locks/*.lock
 
 clean: ## Remove the environment, the caches and the demo's data
