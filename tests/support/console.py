@@ -19,6 +19,7 @@ from consent_gateway.grants import Entra, Grant, Health, Tenant
 from consent_gateway.guard import Gate
 from consent_gateway.oidc import Provider
 from consent_gateway.pages import Pages
+from consent_gateway.security import FormTargets
 from consent_gateway.sessions import Sessions
 from consent_gateway.settings import ConsoleSettings
 from shared import web
@@ -104,8 +105,8 @@ def every_status(catalog: Catalog) -> list[Tenant]:
             "read-activity-data",
             asks_more=True,
             version=0,
+            accepted=without("read-activity-data", "Place.Read.All") + required("read-activity-data", "User.Read"),
             permissions=without("read-activity-data", "Place.Read.All"),
-            missing=required("read-activity-data", "Place.Read.All"),
         ),
         grant(
             catalog,
@@ -279,7 +280,11 @@ def console_app(database: Database, client: httpx.AsyncClient, *, public_url: st
     )
     consent, hints, tenants = ScriptedConsent(catalog, attempt_view(catalog)), Hints(), list[Tenant]()
     provider = Provider(settings, redirect_uri=f"{public_url}/auth/callback", client=client)
-    pages = Pages(form_targets=lambda: [ENTRA, *provider.origins()])
+
+    async def entra_origin() -> str:
+        return ENTRA
+
+    pages = Pages(form_targets=FormTargets(provider.authorization_origin, entra_origin))
     sessions = Sessions(database, secret=settings.session_secret.get_secret_value())
     gate = Gate(sessions, provider, pages, public_url=public_url)
 

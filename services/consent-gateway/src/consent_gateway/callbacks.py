@@ -50,7 +50,9 @@ def router(*, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent, tena
             "catalog": catalog,
             "tenant_names": {tenant.tenant_id: tenant_name(tenant) for tenant in tenants},
         }
-        return pages.render("attempt.html", values, status=view.http_status, session=session, referrer="no-referrer")
+        return await pages.render(
+            "attempt.html", values, status=view.http_status, session=session, referrer="no-referrer"
+        )
 
     @routes.get("/connect/{token}")
     async def ask(token: str, session: SignedIn) -> Response:
@@ -61,7 +63,7 @@ def router(*, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent, tena
             "app": catalog.apps.get(link.app_id or ""),
             "sets": [catalog.sets[each] for each in link.permission_set_ids if each in catalog.sets],
         }
-        return pages.render("connect.html", values, session=session, referrer="no-referrer")
+        return await pages.render("connect.html", values, session=session, referrer="no-referrer")
 
     @routes.post("/connect/{token}")
     async def follow(token: str, form: Form) -> Response:

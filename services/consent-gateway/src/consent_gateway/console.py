@@ -36,7 +36,7 @@ def router(
             "may_consent": person.may_consent,
         }
         blank = {"notice": None, "error": None, "chosen": (), "tenant_id": ""}
-        return pages.render("screen.html", values | blank | more, status=status, session=session)
+        return await pages.render("screen.html", values | blank | more, status=status, session=session)
 
     @routes.get("/")
     async def home() -> Response:
@@ -45,7 +45,7 @@ def router(
     @routes.get("/integrations")
     async def integrations(session: SignedIn) -> Response:
         view = screen(catalog, await tenants_of(person_of(session).account_id), location=Location(path=SCREEN))
-        return pages.render("integrations.html", {"view": view, "catalog": catalog}, session=session)
+        return await pages.render("integrations.html", {"view": view, "catalog": catalog}, session=session)
 
     @routes.get(SCREEN)
     async def entra(request: Request, session: SignedIn) -> Response:

@@ -150,7 +150,7 @@ class Gate:
             log.error("console.unexpected_error", reference=reference, error=type(error).__name__, exc_info=error)
         else:
             log.info("console.refused", kind=kind, status=status, reference=reference, error=type(error).__name__)
-        return self._pages.problem(kind, status=status, reference=reference)
+        return await self._pages.problem(kind, status=status, reference=reference)
 
 
 def _is_live(request: Request) -> bool:

@@ -54,12 +54,23 @@ class _Known:
 
 
 class Provider:
-    """One issuer, as this client sees it. The discovery document is read when it is first needed."""
+    """One issuer, as this client sees it. The discovery document is read when it is first needed.
 
-    def __init__(self, settings: ConsoleSettings, *, redirect_uri: str, client: httpx.AsyncClient) -> None:
+    ``metadata_url`` is where it is read, if services reach the issuer by another name than browsers do.
+    """
+
+    def __init__(
+        self,
+        settings: ConsoleSettings,
+        *,
+        redirect_uri: str,
+        client: httpx.AsyncClient,
+        metadata_url: str | None = None,
+    ) -> None:
         self._settings = settings
         self._redirect_uri = redirect_uri
         self._client = client
+        self._metadata_url = metadata_url or f"{settings.issuer}/.well-known/openid-configuration"
         self._known: _Known | None = None
 
     async def authorization_url(self, *, state: str, nonce: str, code_verifier: str) -> str:
@@ -121,13 +132,9 @@ class Provider:
         }
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}" if endpoint else None
 
-    def origins(self) -> list[str]:
-        """The provider's origins that a form's redirect may lead to, as far as they are known."""
-        if self._known is None:
-            return [origin_of(self._settings.issuer)]
-        discovery = self._known.discovery
-        urls = [discovery.authorization_endpoint, discovery.end_session_endpoint or discovery.issuer]
-        return sorted({origin_of(url) for url in urls})
+    async def authorization_origin(self) -> str:
+        """The origin of the page that people sign in on, and sign out on."""
+        return origin_of((await self._read()).discovery.authorization_endpoint)
 
     async def _exchange(self, endpoint: str, *, code: str, code_verifier: str) -> dict[str, str]:
         form = {
@@ -161,7 +168,7 @@ class Provider:
         if known is not None and monotonic() - known.read_at < DISCOVERY_FRESH_SECONDS:
             return known
         try:
-            answer = await self._client.get(f"{self._settings.issuer}/.well-known/openid-configuration")
+            answer = await self._client.get(self._metadata_url)
             answer.raise_for_status()
             discovery = Discovery.model_validate_json(answer.content)
             self._check(discovery)

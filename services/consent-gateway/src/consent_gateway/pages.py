@@ -1,7 +1,7 @@
 """Turns templates and texts into pages."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 
@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from consent_gateway.security import Referrer, protect
+from consent_gateway.security import FormTargets, Referrer, protect
 from consent_gateway.sessions import Session
 from consent_gateway.texts import text
 
@@ -21,8 +21,8 @@ _YEAR = "public, max-age=31536000, immutable"
 class Pages:
     """Renders the console's pages. ``form_targets`` are the foreign origins that our forms may lead to."""
 
-    def __init__(self, *, form_targets: Callable[[], Iterable[str]] = tuple) -> None:
-        self.form_targets = form_targets
+    def __init__(self, *, form_targets: FormTargets) -> None:
+        self._form_targets = form_targets
         self._assets = _read_assets()
         self._templates = Environment(
             loader=PackageLoader("consent_gateway"),
@@ -34,7 +34,7 @@ class Pages:
         self._templates.globals.update(t=text, asset=self._asset_url)
         self._templates.filters.update(time=time_element, day=day_element)
 
-    def render(
+    async def render(
         self,
         template: str,
         values: Mapping[str, object] | None = None,
@@ -46,15 +46,15 @@ class Pages:
         """The page, with its headers. A page that knows the session shows who is signed in, and can hold forms."""
         html = self._templates.get_template(template).render({**(values or {}), "session": session})
         response = HTMLResponse(html, status)
-        protect(response, form_targets=self.form_targets(), referrer=referrer)
+        protect(response, form_targets=await self._form_targets(), referrer=referrer)
         return response
 
-    def problem(
+    async def problem(
         self, kind: str, *, status: int, reference: str | None = None, session: Session | None = None
     ) -> HTMLResponse:
         """The page of something that went wrong: what happened, what to do next, what to quote."""
         values = {"kind": kind, "reference": reference}
-        response = self.render("problem.html", values, status=status, session=session, referrer="no-referrer")
+        response = await self.render("problem.html", values, status=status, session=session, referrer="no-referrer")
         if status == 503:
             response.headers["Retry-After"] = "5"
         return response

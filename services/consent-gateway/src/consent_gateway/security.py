@@ -1,13 +1,18 @@
 """What protects the pages: cookies, the answers' headers, and the checks that every form must pass."""
 
+import asyncio
 import hmac
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
 
+import structlog
 from fastapi import Request, Response
 
+log = structlog.get_logger(__name__)
+
 FORM_BYTES = 64 * 1024
+FORM_TARGET_SECONDS = 2.0
 NEXT_CHARACTERS = 2048
 HOME = "/integrations"
 
@@ -34,6 +39,30 @@ def local_path(value: str | None) -> str:
     if "\\" in value or any(ord(character) <= 32 or ord(character) == 127 for character in value):
         return HOME
     return value
+
+
+class FormTargets:
+    """The foreign origins that our forms lead to, asked of those who know them, such as discovery documents.
+
+    A source that doesn't answer in time, or fails, counts with what it said last; the form that needs it would then
+    meet the same trouble and say so.
+    """
+
+    def __init__(self, *sources: Callable[[], Awaitable[str]]) -> None:
+        self._sources = sources
+        self._known: dict[Callable[[], Awaitable[str]], str] = {}
+
+    async def __call__(self) -> list[str]:
+        """The origins, sorted."""
+        await asyncio.gather(*map(self._ask, self._sources))
+        return sorted(set(self._known.values()))
+
+    async def _ask(self, source: Callable[[], Awaitable[str]]) -> None:
+        try:
+            async with asyncio.timeout(FORM_TARGET_SECONDS):
+                self._known[source] = await source()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a source, the page is shown
+            log.warning("console.form_target_unknown", error=type(error).__name__)
 
 
 class Cookies:

@@ -28,10 +28,12 @@ def router(gate: Gate, provider: Provider, pages: Pages, *, public_url: str) -> 
         state = answer.get("state")
         sign_in = await sessions.take(state=state, browser=browser) if state and browser else None
         if sign_in is None:
-            return _refuse("sign_in_unknown", 400, "no sign-in of this browser has this state")
+            return await refuse("sign_in_unknown", 400, "no sign-in of this browser has this state")
         if "error" in answer:
             declined = answer["error"] == "access_denied"
-            return _refuse(*(("sign_in_cancelled", 200) if declined else ("sign_in_failed", 502)), "the issuer says no")
+            return await refuse(
+                *(("sign_in_cancelled", 200) if declined else ("sign_in_failed", 502)), "the issuer says no"
+            )
         try:
             identity = await provider.redeem(
                 code=answer.get("code", ""),
@@ -40,10 +42,10 @@ def router(gate: Gate, provider: Provider, pages: Pages, *, public_url: str) -> 
                 iss=answer.get("iss"),
             )
         except SignInRefused as refusal:
-            return _refuse("sign_in_failed", 403, str(refusal))
+            return await refuse("sign_in_failed", 403, str(refusal))
         principal = identity.principal
         if not principal.account_id or not (principal.may("viewer") or principal.may("staff")):
-            return _refuse("no_access", 403, "no account, or no role in it")
+            return await refuse("no_access", 403, "no account, or no role in it")
         token = await sessions.start(identity, replacing=request.cookies.get(cookies.session))
         log.info("console.signed_in", account_id=principal.account_id, subject=principal.subject)
         response = RedirectResponse(sign_in.next, 303)
@@ -54,7 +56,7 @@ def router(gate: Gate, provider: Provider, pages: Pages, *, public_url: str) -> 
     async def logout(request: Request) -> Response:
         fields = await read_form(request)
         session = await gate.session(request)
-        response: Response = pages.render("signed_out.html")
+        response: Response = await pages.render("signed_out.html")
         if session is not None:
             check_form(request, fields, origin=origin_of(public_url), token=session.csrf_token)
             await sessions.end(request.cookies[cookies.session])
@@ -65,9 +67,9 @@ def router(gate: Gate, provider: Provider, pages: Pages, *, public_url: str) -> 
         cookies.forget(response, cookies.session)
         return response
 
-    def _refuse(kind: str, status: int, reason: str) -> Response:
+    async def refuse(kind: str, status: int, reason: str) -> Response:
         log.warning("console.sign_in_refused", kind=kind, reason=reason)
-        return pages.problem(kind, status=status)
+        return await pages.problem(kind, status=status)
 
     return routes
 
