@@ -32,6 +32,7 @@ from tenant_registry.store import PendingState
 log = structlog.get_logger(__name__)
 
 PUBLISHED = Counter("registry_states_published_total", "Tenant documents written to the compacted topic.")
+FENCED = Counter("registry_state_publishers_fenced_total", "Publishers that found out that another one took over.")
 REFUSED = Counter("registry_states_refused_total", "Tenant documents that are too large for the compacted topic.")
 
 BATCH = 500
@@ -102,6 +103,7 @@ class StatePublisher:
                 else:
                     await self._lead(token, backoff)
             except ProducerFenced:
+                FENCED.inc()
                 log.info("state.fenced")
             except (PyMongoError, KafkaError, TimeoutError, OSError) as error:
                 self._failing = f"{type(error).__name__}: {error}"[:300]
@@ -109,14 +111,18 @@ class StatePublisher:
                 log.warning("state.failed", error=self._failing, retry_in_seconds=round(delay, 2))
                 await asyncio.sleep(delay)
 
-    async def _lead(self, token: int, backoff: Backoff) -> None:
-        producer = AIOKafkaProducer(
+    def producer(self) -> AIOKafkaProducer:
+        """A producer that, once started, shuts out all that were started before."""
+        return AIOKafkaProducer(
             **client_options(self._settings),
             client_id="tenant-registry-state",
             transactional_id=self._transactional_id,
             transaction_timeout_ms=30_000,
             request_timeout_ms=10_000,
         )
+
+    async def _lead(self, token: int, backoff: Backoff) -> None:
+        producer = self.producer()
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
                 await producer.start()  # initialises transactions: from here on every earlier producer is shut out
@@ -156,7 +162,7 @@ class StatePublisher:
         async with asyncio.timeout(COMMIT_SECONDS):
             await producer.begin_transaction()
             for item in pending:
-                record = self._record(item)
+                record = self.record(item)
                 try:
                     ack = await producer.send(
                         record.topic, key=record.key, value=record.value, headers=list(record.headers)
@@ -170,7 +176,8 @@ class StatePublisher:
             await producer.commit_transaction()
         return published, refused
 
-    def _record(self, item: PendingState) -> Record:
+    def record(self, item: PendingState) -> Record:
+        """The record of a state: a whole tenant, or the tombstone of a removed one."""
         if item.state is None:
             return Record(topic=self._topic.name, key=item.key.encode(), value=None)
         return record_of(self._topic, new_event(REGISTRY, item.state))
