@@ -15,7 +15,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -133,11 +133,14 @@ async def _connected(settings: Settings) -> AIOKafkaAdminClient:
         admin = AIOKafkaAdminClient(**client_options(settings.kafka), client_id="topics")
         try:
             await admin.start()
-        except (KafkaError, OSError):
+        except (KafkaError, OSError) as error:
             await admin.close()
             if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.5)
+                servers = settings.kafka.bootstrap_servers
+                raise KafkaConnectionError(
+                    f"no broker at {servers} after {settings.topics.wait_seconds:g} s"
+                ) from error
+            await asyncio.sleep(0.25)
         else:
             return admin
 
@@ -161,7 +164,7 @@ def main() -> int:
     try:
         asyncio.run(_run(settings))
     except (RefusedTopic, KafkaError, OSError) as error:
-        sys.stderr.write(f"topics: {error}\n")
+        sys.stderr.write(f"topics: {str(error).removeprefix('KafkaConnectionError: ')}\n")
         return 1
     _say(f"{len(TOPICS)} topics are as they should be")
     return 0

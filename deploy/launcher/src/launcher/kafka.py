@@ -20,8 +20,9 @@ START_SECONDS = 60.0
 FORMAT_SECONDS = 30.0
 PROBE_MS = 1500
 # A small heap, the collector for small heaps, and only the quick compiler: half the memory and start-up time.
-JVM_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Djava.awt.headless=true")
+JVM_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 LOG_FLAGS = (
+    "--sun-misc-unsafe-memory-access=allow",  # or Java warns of what Kafka does, at every start
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",

@@ -23,7 +23,8 @@ ENTRA_CLIENT_SECRET = "sandbox-secret"  # noqa: S105 - known to everyone
 CONSOLE_CLIENT_ID = "consent-console"
 CONSOLE_CLIENT_SECRET = "console-demo-secret"  # noqa: S105 - known to everyone
 APP_CLIENT_SECRET = "app-demo-secret"  # noqa: S105 - known to everyone
-SAMPLE_APP_ID = "mobile-security"
+# Between them they are associated with every permission set, and the first may use one tenant only.
+SAMPLE_APP_IDS = "mobile-security,identity-security,zero-trust-secure-access,cyber-risk-exposure-management"
 CLIENT_IDS = {
     "read-directory-data": "5d1a7c10-3f64-4b0e-9a58-0c6b1e2f4a01",
     "read-activity-data": "5d1a7c10-3f64-4b0e-9a58-0c6b1e2f4a02",
@@ -83,13 +84,14 @@ def members(folder: StackFolder, addresses: Addresses, *, progress: Progress | N
             name="entra-sandbox", part=service("entra-sandbox", "entra_sandbox", "sandbox", _sandbox(folder, addresses))
         ),
         Member(name="platform-idp", part=service("platform-idp", "platform_idp", "idp", _idp(folder, addresses))),
-        Member(name="topics", part=topics, needs=["kafka"], once=True),
+        # It waits for the broker itself, so its start-up falls into the broker's.
+        Member(name="topics", part=topics, once=True),
         Member(name="consent-gateway", part=gateway, needs=["mongod", "topics", "entra-sandbox", "platform-idp"]),
         Member(name="tenant-registry", part=registry, needs=["mongod", "topics"]),
         Member(name="notifier", part=notifier, needs=["mongod", "topics"]),
         Member(
             name="sample-app",
-            part=service("sample-app", "sample_app", "app", _sample_app(addresses)),
+            part=service("sample-app", "sample_app", "app", _sample_app(folder, addresses)),
             needs=["platform-idp", "notifier", "tenant-registry"],
         ),
     ]
@@ -181,13 +183,13 @@ def _idp(folder: StackFolder, addresses: Addresses) -> dict[str, str]:
     }
 
 
-def _sample_app(addresses: Addresses) -> dict[str, str]:
+def _sample_app(folder: StackFolder, addresses: Addresses) -> dict[str, str]:
     return {
         "PUBLIC_URL": addresses.url("app"),
-        "APP_ID": SAMPLE_APP_ID,
+        "APP_ID": SAMPLE_APP_IDS,
         "CLIENT_SECRET": APP_CLIENT_SECRET,
         "ISSUER": issuer(addresses),
         "GATEWAY_URL": addresses.url("gateway"),
-        "REGISTRY_URL": addresses.url("registry"),
         "NOTIFIER_URL": addresses.url("notifier"),
+        "DATA_DIR": str(folder.path / "sample-app"),
     }
