@@ -3,7 +3,9 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from socket import socket
 from time import perf_counter
+from types import FrameType
 from typing import Annotated
 
 import structlog
@@ -12,6 +14,7 @@ from fastapi import APIRouter, FastAPI, Query
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import override
 
 from shared import problems
 from shared.settings import HttpSettings
@@ -101,8 +104,31 @@ def install(app: FastAPI, *, checks: Mapping[str, Check]) -> None:
     app.add_middleware(AccessLog)
 
 
+class _Server(uvicorn.Server):
+    """Tells the application when it is asked to stop, before waiting for the requests in flight."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    @override
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        state = getattr(self.config.app, "state", None)
+        on_exit: Callable[[], None] | None = getattr(state, "on_exit", None)
+        if on_exit is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(on_exit)
+
+
 def serve(app: FastAPI, settings: HttpSettings) -> None:
-    """Run until SIGTERM or SIGINT; in-flight requests get ten seconds. Exits with status 3 if the start fails."""
+    """Run until SIGTERM or SIGINT; in-flight requests get ten seconds. Exits with status 3 if the start fails.
+
+    ``app.state.on_exit``, where there is one, is called on the event loop as soon as the signal has come: answers that
+    would go on for ever have to end by themselves.
+    """
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -114,7 +140,7 @@ def serve(app: FastAPI, settings: HttpSettings) -> None:
         # Header values of a proxy are trusted only where the operator says so.
         proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     server.run()
     if not server.started:
         raise SystemExit(3)
