@@ -3,18 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 import httpx
 import structlog
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pymongo.errors import PyMongoError
 
+from notifier import delivery_routes, routes, stream
 from notifier.engine import Engine
+from notifier.hub import Hub
 from notifier.settings import Settings
+from notifier.subscribing import Subscribing
 from shared import mongo, web
-from shared.auth import TokenVerifier
+from shared.auth import TokenVerifier, bearer
 from shared.background import background
 from shared.backoff import Backoff
 from shared.consumer import BatchConsumer
@@ -43,6 +47,7 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: s
         starting_positions=engine.events.load_positions,
         keep_positions=engine.events.save_positions,
     )
+    hub = Hub(database, engine.events, topic=topic.name, queue=settings.stream.queue)
     issuer = httpx.AsyncClient(timeout=5.0)
     indexes = Indexes(engine.create_indexes)
 
@@ -57,6 +62,8 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: s
                 background(
                     status_events=indexes.before(consumer.run),
                     claims=indexes.before(engine.claimer.run),
+                    recoveries=indexes.before(engine.recoveries.run),
+                    changes=indexes.before(hub.run),
                 )
             )
             yield
@@ -70,15 +77,54 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: s
         docs_url=None,
         redoc_url=None,
     )
-    verifier = TokenVerifier.from_settings(settings.auth, issuer)
+    app.state.on_exit = hub.close
+    caller = bearer(TokenVerifier.from_settings(settings.auth, issuer))
+    for router in _routers(settings, engine, caller):
+        app.include_router(router)
+    kept = timedelta(seconds=settings.retention.events_seconds)
+    app.include_router(
+        stream.router(hub, engine.events, caller, topic=topic.name, retention=kept, settings=settings.stream)
+    )
     checks = {
         "mongo": lambda: mongo.ping(database),
         "indexes": indexes.check,
         "status_events": consumer.check,
         "deliveries": engine.check,
+        "stream": hub.check,
     }
     web.install(app, checks=checks)
     return app
+
+
+def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple[APIRouter, APIRouter]:
+    subscribing = Subscribing(
+        subscriptions=engine.subscriptions,
+        deliveries=engine.deliveries,
+        intake=engine.intake,
+        box=engine.box,
+        clock=engine.clock,
+        check_url=engine.sender.check,
+        drop_queued=engine.dispatcher.drop,
+        secret_overlap=timedelta(seconds=settings.delivery.secret_overlap_seconds),
+    )
+    return (
+        routes.router(
+            subscribing,
+            engine.subscriptions.list_of,
+            engine.recoveries,
+            caller,
+            clock=engine.clock,
+            events_kept=timedelta(seconds=settings.retention.events_seconds),
+        ),
+        delivery_routes.router(
+            events=engine.events,
+            subscriptions=engine.subscriptions,
+            deliveries=engine.deliveries,
+            clock=engine.clock,
+            made_due=engine.claimer.poke,
+            caller=caller,
+        ),
+    )
 
 
 class Indexes:

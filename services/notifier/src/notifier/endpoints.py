@@ -37,11 +37,12 @@ class Endpoints:
         self._clock = clock
         self._disable_after = disable_after
         self._announce = announce
-        self._failing_since: dict[str, datetime] = {}
+        # By subscription, with the version that failed: an owner's change gives the endpoint a new start.
+        self._failing: dict[str, tuple[int, datetime]] = {}
 
     def concerned(self, subscription: Subscription, attempt: Attempt) -> bool:
         """Whether the attempt changes anything; the usual one doesn't, and costs no write."""
-        known = subscription.id in self._failing_since or subscription.failing_since is not None
+        known = subscription.id in self._failing or subscription.failing_since is not None
         return known if attempt.succeeded else True
 
     async def observe(self, subscription: Subscription, attempt: Attempt, verdict: Verdict) -> bool:
@@ -52,7 +53,7 @@ class Endpoints:
         """
         now = self._clock.now()
         if attempt.succeeded:
-            self._failing_since.pop(subscription.id, None)
+            self._failing.pop(subscription.id, None)
             await self._subscriptions.note_failing(subscription.id, None)
             return False
         if verdict.endpoint_gone:
@@ -60,33 +61,41 @@ class Endpoints:
             return True
         if verdict.throttle_until is not None:
             await self._subscriptions.throttle(subscription.id, verdict.throttle_until)
-        since = self._failing_since.get(subscription.id) or subscription.failing_since
-        if since is None:
-            self._failing_since[subscription.id] = now
-            await self._subscriptions.note_failing(subscription.id, now)
-        elif now - since > self._disable_after:
-            await self._disable(subscription, "failing", now=now)
-            return True
-        return False
+        version, since = self._failing.get(subscription.id, (0, now))
+        if version != subscription.version:
+            since = subscription.failing_since or now
+            self._failing[subscription.id] = (subscription.version, since)
+            await self._subscriptions.note_failing(subscription.id, since)
+        return now - since > self._disable_after and await self._disable_failing(subscription, now=now)
+
+    async def _disable_failing(self, subscription: Subscription, *, now: datetime) -> bool:
+        """Unless it has worked at another replica, which the store knows."""
+        self._failing.pop(subscription.id, None)
+        stored = (await self._subscriptions.by_ids([subscription.id])).get(subscription.id)
+        since = stored.failing_since if stored is not None else None
+        if since is None or now - since <= self._disable_after:
+            return False
+        await self._disable(subscription, "failing", now=now)
+        return True
 
     async def _disable(self, subscription: Subscription, reason: DisabledReason, *, now: datetime) -> None:
-        """Send nothing more there: end what is pending, and tell the owner at the other endpoints."""
+        """Tell the owner at the other endpoints, then send nothing more there and end what is pending.
+
+        In this order, and each step idempotent: after a crash the next attempt begins again, and the owner is told.
+        """
+        notice = endpoint_disabled(
+            at=now,
+            subscription_id=subscription.id,
+            version=subscription.version,
+            url=subscription.url,
+            reason=reason,
+            app_id=subscription.owner.app_id,
+            account_id=subscription.owner.account_id,
+        )
+        await self._announce([notice])
         disabled = await self._subscriptions.disable(subscription.id, reason, now=now)
         ended = await self._deliveries.end_all(subscription.id, reason="subscription_disabled", now=now)
-        self._failing_since.pop(subscription.id, None)
-        if disabled is None:
-            return
-        DISABLED.labels(reason).inc()
-        log.warning("endpoint.disabled", subscription_id=subscription.id, reason=reason, deliveries_ended=ended)
-        await self._announce(
-            [
-                endpoint_disabled(
-                    at=now,
-                    subscription_id=subscription.id,
-                    url=subscription.url,
-                    reason=reason,
-                    app_id=subscription.owner.app_id,
-                    account_id=subscription.owner.account_id,
-                )
-            ]
-        )
+        self._failing.pop(subscription.id, None)
+        if disabled is not None:
+            DISABLED.labels(reason).inc()
+            log.warning("endpoint.disabled", subscription_id=subscription.id, reason=reason, deliveries_ended=ended)

@@ -17,6 +17,7 @@ from notifier.endpoints import Endpoints
 from notifier.lanes import Lanes
 from notifier.notifications import Notice
 from notifier.recorder import Recorder
+from notifier.recovery import Recoveries
 from notifier.secrets import SecretBox
 from notifier.sender import Sender
 from notifier.settings import Settings, key_bytes
@@ -82,11 +83,21 @@ class Engine:
             settings=settings,
         )
 
+        self.recoveries = Recoveries(
+            database,
+            events=self.events,
+            subscriptions=self.subscriptions,
+            deliveries=self.deliveries,
+            clock=self.clock,
+            made_due=self.claimer.poke,
+        )
+
     async def create_indexes(self) -> None:
         """Make all indexes and learn the database's time; idempotent."""
         await self.events.create_indexes()
         await self.subscriptions.create_indexes()
         await self.deliveries.create_indexes()
+        await self.recoveries.create_indexes()
         await self.clock.synchronize()
 
     async def check(self) -> None:

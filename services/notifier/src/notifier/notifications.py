@@ -195,17 +195,25 @@ def ping(*, notice_id: str, at: datetime, subscription_id: str, app_id: str | No
 
 
 def endpoint_disabled(
-    *, at: datetime, subscription_id: str, url: str, reason: str, app_id: str | None, account_id: str | None
+    *,
+    at: datetime,
+    subscription_id: str,
+    version: int,
+    url: str,
+    reason: str,
+    app_id: str | None,
+    account_id: str | None,
 ) -> Notice:
-    """Tells the owner, at the owner's other endpoints, that one was disabled; the same moment gives the same id."""
-    name = f"{ENDPOINT_DISABLED}:{subscription_id}:{timestamp(at)}"
-    data = {"account_id": account_id, "subscription_id": subscription_id, "url": url, "reason": reason}
+    """Tells the owner, at the owner's other endpoints, that one was disabled.
+
+    The id follows from the subscription's version: attempts that fail side by side announce one thing.
+    """
     return Notice(
-        id=str(uuid5(NAMESPACE_URL, name)),
+        id=str(uuid5(NAMESPACE_URL, f"{ENDPOINT_DISABLED}:{subscription_id}:{version}")),
         type=ENDPOINT_DISABLED,
         timestamp=timestamp(at),
         account_id=account_id,
-        data=data,
+        data={"account_id": account_id, "subscription_id": subscription_id, "url": url, "reason": reason},
         audiences={app_id: {}},
     )
 

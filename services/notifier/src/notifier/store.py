@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
-from pymongo import ASCENDING, UpdateOne
+from pymongo import ASCENDING, DESCENDING, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from notifier.notifications import Fields, Notice
@@ -25,14 +25,6 @@ class Place:
 
     partition: int
     offset: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Audience:
-    """Whose notices a stream shows: an app's over all accounts, or an account's."""
-
-    app_id: str | None
-    account_id: str | None
 
 
 class EventStore:
@@ -70,16 +62,32 @@ class EventStore:
         row = await self.events.find_one({"created_at": {"$gte": since}}, {"created_at": 1}, sort=[("created_at", 1)])
         return row["created_at"] if row is not None else None
 
-    async def between(self, since: datetime, until: datetime, *, audience: Audience) -> list[Notice]:
-        """Notices stored in [since, until) that concern the audience."""
-        query = {"created_at": {"$gte": since, "$lt": until}, **concerning(audience)}
+    async def between(
+        self, since: datetime, until: datetime, *, app_id: str | None, account_id: str | None
+    ) -> list[Notice]:
+        """Notices stored in [since, until) that concern the app, or the account."""
+        concerned: dict[str, Any] = concerning(app_id=app_id, account_id=account_id)
+        if app_id is not None:
+            concerned = {"$or": [concerned, {"platform": True}]}
+        query = {"created_at": {"$gte": since, "$lt": until}, **concerned}
         return [notice_in(row) for row in await self.events.find(query).to_list(None)]
 
-    async def after(self, partition: int, offset: int, *, audience: Audience, limit: int) -> list[tuple[Place, Notice]]:
-        """Notices of a partition beyond an offset that concern the audience, in order."""
-        query = {"partition": partition, "offset": {"$gt": offset}, **concerning(audience)}
+    async def after(
+        self, partition: int, offset: int, *, app_id: str | None, account_id: str | None, limit: int
+    ) -> list[tuple[Place, Notice]]:
+        """Notices of a partition beyond an offset that concern the app, or the account, in order."""
+        query = {
+            "partition": partition,
+            "offset": {"$gt": offset},
+            **concerning(app_id=app_id, account_id=account_id),
+        }
         rows = await self.events.find(query).sort("offset", ASCENDING).to_list(limit)
         return [(place_in(row), notice_in(row)) for row in rows]
+
+    async def last_offset(self, partition: int) -> int:
+        """The highest offset of the partition that a row is kept of; -1 where there is none."""
+        row = await self.events.find_one({"partition": partition}, {"offset": 1}, sort=[("offset", DESCENDING)])
+        return row["offset"] if row is not None else -1
 
     async def save_positions(self, positions: Mapping[TopicPartition, int]) -> None:
         """Note that everything before these offsets is durable here. A position never goes back."""
@@ -112,11 +120,11 @@ class EventStore:
         return {row["partition"]: row["offset"] - 1 for row in rows}
 
 
-def concerning(audience: Audience) -> "dict[str, Any]":
-    """The query for rows that concern an audience."""
-    if audience.app_id is not None:
-        return {"audiences.app_id": audience.app_id}
-    return {"account_id": audience.account_id, "audiences.app_id": None}
+def concerning(*, app_id: str | None, account_id: str | None) -> "dict[str, Any]":
+    """The query for rows that concern an app, or else an account."""
+    if app_id is not None:
+        return {"audiences.app_id": app_id}
+    return {"account_id": account_id, "audiences.app_id": None}
 
 
 def place_in(row: "Document") -> Place:

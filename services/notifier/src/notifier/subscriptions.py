@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from notifier.notifications import TEST_PING, Notice
+from notifier.notifications import ENDPOINT_DISABLED, TEST_PING, Notice
 
 DisabledReason = Literal["by_owner", "endpoint_gone", "failing"]
 
@@ -51,9 +51,11 @@ class Subscription:
         """Whether the notice is to be delivered here. A test goes to its one subscription and nowhere else."""
         if not self.enabled or notice.type == TEST_PING or not notice.concerns(self.owner.app_id):
             return False
+        if notice.type == ENDPOINT_DISABLED and notice.data.get("subscription_id") == self.id:
+            return False
         if self.owner.account_id is not None and notice.account_id != self.owner.account_id:
             return False
-        if self.account_ids is not None and notice.account_id not in self.account_ids:
+        if self.account_ids is not None and notice.account_id is not None and notice.account_id not in self.account_ids:
             return False
         if self.event_types is None:
             return not notice.platform

@@ -1,0 +1,174 @@
+"""Live changes of all events, from one change stream per process to any number of readers in it.
+
+A reader never holds anything up: beyond its bound it is marked as behind, and reads on from the store at its own pace.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from prometheus_client import Gauge
+from pymongo.errors import PyMongoError
+
+from notifier.notifications import Notice
+from notifier.positions import Position
+from notifier.store import EventStore, Place, notice_in, place_in
+from notifier.subscriptions import Owner
+from shared.backoff import Backoff
+from shared.mongo import watch
+
+if TYPE_CHECKING:
+    from shared.mongo import Database, Document
+
+log = structlog.get_logger(__name__)
+
+STREAMS = Gauge("notifier_streams_open", "Open event streams.")
+
+
+@dataclass(slots=True)
+class Item:
+    """A change on its way to readers; ``offsets`` is how far the change stream had come with it."""
+
+    place: Place
+    notice: Notice
+    offsets: Mapping[int, int]
+    _id: str | None = None
+
+    def id(self) -> str:
+        """The encoded position, made once for all readers."""
+        if self._id is None:
+            self._id = Position(offsets=self.offsets, at=datetime.now(UTC)).encode()
+        return self._id
+
+
+@dataclass(slots=True, eq=False)
+class Feed:
+    """What one reader has yet to see. ``behind``: the queue is incomplete, the store has to be read first."""
+
+    owner: Owner
+    capacity: int
+    behind: bool = True
+    queue: deque[Item] = field(default_factory=deque)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def offer(self, item: Item) -> None:
+        """Queue the change unless the reader is too far behind."""
+        if self.behind:
+            return
+        if len(self.queue) >= self.capacity:
+            self.fall_behind()
+            return
+        self.queue.append(item)
+        self.wake.set()
+
+    def fall_behind(self) -> None:
+        """Forget the queue; the store has it all."""
+        self.queue.clear()
+        self.behind = True
+        self.wake.set()
+
+    def catch_up(self) -> None:
+        """From now on everything is queued; to be called before the store is read."""
+        self.queue.clear()
+        self.behind = False
+
+
+class Hub:
+    """The fan-out."""
+
+    def __init__(self, database: "Database", events: EventStore, *, topic: str, queue: int) -> None:
+        self._database = database
+        self._events = events
+        self._topic = topic
+        self._queue = queue
+        self._by_app: dict[str, set[Feed]] = {}
+        self._by_account: dict[str, set[Feed]] = {}
+        self._offsets: dict[int, int] = {}
+        self._open = asyncio.Event()
+        self.closing = asyncio.Event()
+
+    async def check(self) -> None:
+        """Readiness: raise while no change stream is open."""
+        if not self._open.is_set():
+            raise RuntimeError("the change stream is not open")
+
+    async def opened(self) -> None:
+        """Return when changes are being received: what is stored from here on reaches every feed."""
+        await self._open.wait()
+
+    @property
+    def offsets(self) -> dict[int, int]:
+        """How far the change stream has come."""
+        return dict(self._offsets)
+
+    def close(self) -> None:
+        """Let all readers end: the process is stopping."""
+        self.closing.set()
+        for feed in self._feeds():
+            feed.wake.set()
+
+    def streams_of(self, owner: Owner) -> int:
+        """How many readers the owner has here."""
+        return len(self._group(owner).get(owner.app_id or owner.account_id or "", ()))
+
+    @asynccontextmanager
+    async def feed(self, owner: Owner) -> AsyncIterator[Feed]:
+        """A feed of what concerns the owner, for as long as the context lasts."""
+        made, group, key = Feed(owner=owner, capacity=self._queue), self._group(owner), owner.app_id or owner.account_id
+        group.setdefault(key or "", set()).add(made)
+        STREAMS.inc()
+        try:
+            yield made
+        finally:
+            STREAMS.dec()
+            feeds = group[key or ""]
+            feeds.discard(made)
+            if not feeds:
+                del group[key or ""]
+
+    async def run(self) -> None:
+        """Receive until cancelled; after a failure every reader goes on from the store."""
+        backoff = Backoff()
+        while True:
+            try:
+                # In this order: what lies before the positions was durable before the moment the stream starts from.
+                self._offsets = await self._events.read_up_to(self._topic)
+                now: dict[str, Any] = await self._database.command("ping")
+                async with watch(
+                    self._events.events,
+                    [{"$match": {"operationType": "insert", "fullDocument.partition": {"$gte": 0}}}],
+                    start_at_operation_time=now["operationTime"],
+                ) as changes:
+                    self._open.set()
+                    backoff.reset()
+                    async for change in changes:
+                        self.publish(change["fullDocument"])
+            except PyMongoError as error:
+                log.warning("hub.change_stream_failed", error=type(error).__name__)
+            self._open.clear()
+            for feed in self._feeds():
+                feed.fall_behind()
+            await asyncio.sleep(backoff.next())
+
+    def publish(self, row: "Document") -> None:
+        """Hand a new event to those whom it concerns."""
+        place, notice = place_in(row), notice_in(row)
+        self._offsets[place.partition] = max(place.offset, self._offsets.get(place.partition, -1))
+        feeds = [feed for app_id in notice.apps() for feed in self._by_app.get(app_id, ())]
+        if notice.account_id is not None and notice.concerns(None):
+            feeds += self._by_account.get(notice.account_id, ())
+        if feeds:
+            item = Item(place=place, notice=notice, offsets=dict(self._offsets))
+            for feed in feeds:
+                feed.offer(item)
+
+    def _group(self, owner: Owner) -> dict[str, set[Feed]]:
+        return self._by_app if owner.app_id is not None else self._by_account
+
+    def _feeds(self) -> list[Feed]:
+        return [feed for group in (self._by_app, self._by_account) for feeds in group.values() for feed in feeds]

@@ -1,0 +1,144 @@
+"""Sends again, in the background, what a subscription missed since a time: what died, and what came while it was off.
+
+A job is a row, claimed like a delivery, with the time it has come to: any replica goes on where another stopped, and a
+step done twice changes nothing. The deliveries wait in the store, from where each endpoint's lane takes what it can.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import structlog
+from pymongo import ASCENDING, ReturnDocument
+from pymongo.errors import PyMongoError
+
+from notifier.clock import ServerClock
+from notifier.deliveries import delivery_id
+from notifier.delivery_store import DeliveryStore, NewDelivery
+from notifier.store import EventStore
+from notifier.subscription_store import SubscriptionStore
+from notifier.subscriptions import Owner, Subscription
+from shared.backoff import Backoff
+
+if TYPE_CHECKING:
+    from shared.mongo import Collection, Database, Document
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=60)
+STEP = timedelta(seconds=1)
+LOOK_SECONDS = 2.0
+
+
+class Recoveries:
+    """The jobs, and the loop that does them."""
+
+    def __init__(
+        self,
+        database: "Database",
+        *,
+        events: EventStore,
+        subscriptions: SubscriptionStore,
+        deliveries: DeliveryStore,
+        clock: ServerClock,
+        made_due: Callable[[], None],
+    ) -> None:
+        self._jobs: Collection = database["recoveries"]
+        self._events = events
+        self._subscriptions = subscriptions
+        self._deliveries = deliveries
+        self._clock = clock
+        self._made_due = made_due
+        self._wake = asyncio.Event()
+
+    async def create_indexes(self) -> None:
+        """Make the index; idempotent."""
+        await self._jobs.create_index([("next_at", ASCENDING)], name="due")
+
+    async def begin(self, subscription: Subscription, *, since: datetime) -> datetime:
+        """Start the job, or start the one that is running anew from the earlier time; until when it covers events."""
+        now = self._clock.now()
+        await self._jobs.update_one(
+            {"_id": subscription.id},
+            {
+                "$min": {"cursor": since},
+                "$set": {
+                    "until": now,
+                    "next_at": now,
+                    "claim": None,
+                    "app_id": subscription.owner.app_id,
+                    "account_id": subscription.owner.account_id,
+                },
+            },
+            upsert=True,
+        )
+        self._wake.set()
+        return now
+
+    async def run(self) -> None:
+        """Do jobs until cancelled."""
+        backoff = Backoff()
+        while True:
+            self._wake.clear()
+            try:
+                idle = not await self._step()
+                backoff.reset()
+            except PyMongoError as error:
+                log.warning("recovery.failed", error=type(error).__name__)
+                await asyncio.sleep(backoff.next())
+                continue
+            if idle:
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    async def _step(self) -> bool:
+        """One second's events of one job; False when there is no job."""
+        now, claim = self._clock.now(), uuid4().hex
+        job: Document | None = await self._jobs.find_one_and_update(
+            {"next_at": {"$lte": now}},
+            {"$set": {"claim": claim, "next_at": now + LEASE}},
+            return_document=ReturnDocument.AFTER,
+        )
+        if job is None:
+            return False
+        mine: dict[str, Any] = {"_id": job["_id"], "claim": claim}
+        subscription = (await self._subscriptions.by_ids([job["_id"]])).get(job["_id"])
+        begins = await self._events.first_since(job["cursor"])
+        if subscription is None or not subscription.enabled or begins is None or begins > job["until"]:
+            await self._jobs.delete_one(mine)
+            log.info("recovery.ended", subscription_id=job["_id"])
+            return True
+        ends = begins + STEP
+        await self._send_again(subscription, begins, ends)
+        await self._jobs.update_one(mine, {"$set": {"cursor": ends, "next_at": now, "claim": None}})
+        return True
+
+    async def _send_again(self, subscription: Subscription, begins: datetime, ends: datetime) -> None:
+        owner: Owner = subscription.owner
+        notices = [
+            notice
+            for notice in await self._events.between(begins, ends, app_id=owner.app_id, account_id=owner.account_id)
+            if subscription.wants(notice)
+        ]
+        if not notices:
+            return
+        now = self._clock.now()
+        rows = [
+            NewDelivery(
+                id=delivery_id(notice.id, subscription.id),
+                event_id=notice.id,
+                type=notice.type,
+                subscription_id=subscription.id,
+                claim=None,
+                next_at=now,
+            )
+            for notice in notices
+        ]
+        there = await self._deliveries.insert(rows, now=now)
+        await self._deliveries.revive(subscription.id, [rows[index].id for index in there], now=now)
+        self._made_due()
