@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from entra_sandbox import scopes
 from entra_sandbox.callbacks import answer
 from entra_sandbox.errors import EntraError
-from entra_sandbox.flow import Turn, error_params, explain, seal_for
+from entra_sandbox.flow import Turn, asking, error_params, explain
 from entra_sandbox.model import Member, RequiredPermission, Tenant
 from entra_sandbox.roles import may_consent
 from entra_sandbox.sandbox import Sandbox
@@ -38,15 +38,8 @@ class AdminConsentFlow:
         )
         if fault and fault.code:
             raise EntraError(fault.code, error=fault.error)
-        self._check_resources(turn, tenant, permissions)
-        context = {
-            "registration": turn.registration,
-            "member": member,
-            "tenant": tenant,
-            "context": seal_for(sandbox, turn, member),
-            "action": f"/{turn.pending.tenant}/consent",
-            "switch": f"/{turn.pending.tenant}/switch",
-        }
+        self._check_resources(tenant, permissions)
+        context = asking(sandbox, turn, member, tenant)
         if not may_consent(member.roles, permissions):
             return sandbox.pages.render("need_approval.html", **context)
         listed = explain(sandbox, permissions)
@@ -60,7 +53,7 @@ class AdminConsentFlow:
         if decision != "accept":
             return self._declined(turn)
         permissions = self._permissions(turn)
-        self._check_resources(turn, tenant, permissions)
+        self._check_resources(tenant, permissions)
         if not may_consent(member.roles, permissions):
             return self.proceed(turn, member, tenant)
         self._sandbox.directory.grant(tenant, turn.registration, permissions)
@@ -84,13 +77,13 @@ class AdminConsentFlow:
         wanted = scopes.read(self._sandbox.directory, turn.registration, turn.params["scope"], tenant=tenant)
         return wanted.permissions(turn.registration)
 
-    def _check_resources(self, turn: Turn, tenant: Tenant, permissions: tuple[RequiredPermission, ...]) -> None:
+    def _check_resources(self, tenant: Tenant, permissions: tuple[RequiredPermission, ...]) -> None:
         missing = self._sandbox.directory.missing_resource(tenant, permissions)
         if missing and tenant.missing_resource_policy == "fail":
             raise EntraError(650052, resource_app_id=missing.app_id, resource=missing.name, tenant=tenant.id)
 
     def _granted_scope(self, turn: Turn, permissions: tuple[RequiredPermission, ...]) -> str:
-        """The scopes that a success names: delegated ones by name, and `.default` as it was asked for. Proves nothing."""
+        """The scopes that a success names: delegated ones, and `.default` as it was asked for. They prove nothing."""
         directory = self._sandbox.directory
         named = [
             f"{directory.resources[item.resource_app_id].identifiers[0]}/{item.value}"

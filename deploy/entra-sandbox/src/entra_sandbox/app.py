@@ -1,13 +1,18 @@
 """The three applications of the sandbox over one set of parts."""
 
+from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from entra_sandbox.admin_api import admin_api
+from entra_sandbox.admin.api import admin_api
+from entra_sandbox.admin.operations import operations_on
+from entra_sandbox.admin.pages import admin_pages
+from entra_sandbox.admin.refusals import OperationError
 from entra_sandbox.browser_routes import browser_routes
 from entra_sandbox.discovery_routes import discovery_routes
 from entra_sandbox.errors import EntraError
@@ -29,7 +34,9 @@ def browser_app(sandbox: Sandbox) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(_health())
-    app.include_router(admin_api(sandbox), prefix="/sandbox/api")
+    operations = operations_on(sandbox.directory)
+    app.include_router(admin_api(sandbox, operations), prefix="/sandbox/api")
+    app.include_router(admin_pages(sandbox, operations), prefix="/sandbox")
     static = Path(str(resources.files("entra_sandbox").joinpath("static")))
     app.mount("/static", StaticFiles(directory=static))
 
@@ -39,6 +46,16 @@ def browser_app(sandbox: Sandbox) -> FastAPI:
 
     app.include_router(browser_routes(sandbox), include_in_schema=False)
     _handle_errors(app, sandbox)
+
+    @app.exception_handler(OperationError)
+    async def operation_error(_: Request, error: OperationError) -> Response:
+        return _problem(error.status, error.message)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        problems = [f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors()]
+        return _problem(422, "; ".join(problems))
+
     app.add_middleware(Recorder, log=sandbox.requests, listener="browser")
     return app
 
@@ -74,6 +91,12 @@ def graph_app(sandbox: Sandbox) -> FastAPI:
 
     app.add_middleware(Recorder, log=sandbox.requests, listener="graph")
     return app
+
+
+def _problem(status: int, detail: str) -> Response:
+    """RFC 9457."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return JSONResponse(body, status, media_type="application/problem+json")
 
 
 def _health() -> APIRouter:

@@ -8,7 +8,7 @@ from entra_sandbox import scopes
 from entra_sandbox.callbacks import answer
 from entra_sandbox.client_info import client_info
 from entra_sandbox.errors import EntraError
-from entra_sandbox.flow import Turn, error_params, explain, seal_for
+from entra_sandbox.flow import Turn, asking, error_params, explain
 from entra_sandbox.model import GRAPH_APP_ID, Member, PermissionType, RequiredPermission, ServicePrincipal, Tenant
 from entra_sandbox.roles import may_consent
 from entra_sandbox.sandbox import Sandbox
@@ -103,14 +103,7 @@ class AuthorizeFlow:
         )
 
     def _ask(self, turn: Turn, member: Member, tenant: Tenant, permissions: tuple[RequiredPermission, ...]) -> Response:
-        context = {
-            "registration": turn.registration,
-            "member": member,
-            "tenant": tenant,
-            "context": seal_for(self._sandbox, turn, member),
-            "action": f"/{turn.pending.tenant}/consent",
-            "switch": f"/{turn.pending.tenant}/switch",
-        }
+        context = asking(self._sandbox, turn, member, tenant)
         if not self._may_accept(tenant, member, permissions):
             return self._sandbox.pages.render("need_approval.html", **context)
         return self._sandbox.pages.render(
@@ -134,10 +127,8 @@ class AuthorizeFlow:
 
     def _code(self, turn: Turn, member: Member, tenant: Tenant) -> Response:
         params = turn.params
-        started = next(
-            (item.at for item in turn.session.people if item.object_id == member.user.object_id), turn.session.id
-        )
-        session_id = session_id_of(member.object_id, started)
+        started = {item.object_id: item.at for item in turn.session.people}
+        session_id = session_id_of(member.object_id, started.get(member.user.object_id, turn.session.id))
         code = self._sandbox.codes.issue(
             client_id=turn.registration.client_id,
             redirect_uri=turn.redirect_uri,
@@ -153,7 +144,7 @@ class AuthorizeFlow:
         return self._back(turn, {"code": code, "client_info": info}, session_state=session_id)
 
     def _back(self, turn: Turn, params: dict[str, str], *, session_state: str = "") -> Response:
-        """Entra adds `session_state` after `state`; clients that refuse parameters they do not know would fail there."""
+        """Entra adds `session_state`; a client that refuses parameters it does not know fails there as well."""
         return answer(
             self._sandbox.pages,
             turn.redirect_uri,

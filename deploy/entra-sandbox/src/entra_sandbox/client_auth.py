@@ -18,7 +18,7 @@ _ALGORITHMS = ("RS256", "PS256")
 
 
 def authenticate(registration: Registration, form: dict[str, str], *, audiences: tuple[str, ...], now: datetime) -> str:
-    """Accepts the client, and says how it proved itself in the form of `appidacr`: `1` by a secret, `2` by an assertion.
+    """Accepts the client; returns how it proved itself, as `appidacr` has it: `1` by a secret, `2` by an assertion.
 
     Raises:
         EntraError: the credential is missing, wrong, expired or not registered.
@@ -47,12 +47,12 @@ def _check_assertion(
     if form.get("client_assertion_type") != ASSERTION_TYPE:
         raise EntraError(900144, name="client_assertion_type")
     try:
-        header = jwt.get_unverified_header(assertion)
+        jwt.get_unverified_header(assertion)
         claims: dict[str, Any] = jwt.decode(assertion, options={"verify_signature": False})
     except jwt.InvalidTokenError as error:
         raise EntraError(50027) from error
     if claims.get("iss") == registration.client_id:
-        _check_certificate(registration, assertion, header, claims, audiences, now)
+        _check_certificate(registration, assertion, claims, audiences=audiences, now=now)
     else:
         _check_federated(registration, assertion, claims)
 
@@ -60,11 +60,12 @@ def _check_assertion(
 def _check_certificate(
     registration: Registration,
     assertion: str,
-    header: dict[str, Any],
     claims: dict[str, Any],
+    *,
     audiences: tuple[str, ...],
     now: datetime,
 ) -> None:
+    header = jwt.get_unverified_header(assertion)
     thumbprint = str(header.get("x5t#S256") or header.get("x5t") or header.get("kid") or "")
     certificate = next(
         (found for item in registration.certificates if thumbprint in _thumbprints(found := _load(item.pem))), None

@@ -6,13 +6,13 @@ Everything is in memory and was on the disk before it got there. Nothing here kn
 import re
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Literal
 
+from entra_sandbox import grants
 from entra_sandbox.errors import EntraError
 from entra_sandbox.model import (
     Behaviour,
-    DelegatedGrant,
     Member,
     PermissionType,
     Registration,
@@ -30,10 +30,15 @@ from entra_sandbox.store import Collection, Store
 Clock = Callable[[], datetime]
 Shared = Literal["organizations", "common", "consumers"]
 Authority = Tenant | Shared
+Permissions = tuple[RequiredPermission, ...]
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DOMAIN = re.compile(r"(?=.{4,253}$)([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z]{2,63}")
-_OIDC_SCOPES = ("openid", "profile", "email", "offline_access")
+_SHARED_NAMES: dict[str, Shared] = {
+    "organizations": "organizations",
+    "common": "common",
+    "consumers": "consumers",
+}
 
 
 def now() -> datetime:
@@ -82,8 +87,6 @@ class Directory:
         """The present moment."""
         return self._clock()
 
-    # Tenants
-
     def authority(self, segment: str) -> Authority:
         """What the first segment of a path names: a tenant by GUID or verified domain, or one of the shared names.
 
@@ -91,8 +94,8 @@ class Directory:
             EntraError: 90002 for a tenant that does not exist, 900023 for what cannot be the name of one.
         """
         name = segment.lower()
-        if name == "organizations" or name == "common" or name == "consumers":
-            return name
+        if name in _SHARED_NAMES:
+            return _SHARED_NAMES[name]
         if _GUID.fullmatch(segment):
             tenant = self.tenants.get(name)
         elif _DOMAIN.fullmatch(segment):
@@ -111,8 +114,6 @@ class Directory:
         self.users.delete(*[item.object_id for item in self.users.values() if item.tenant_id == tenant_id])
         self.tenants.delete(tenant_id)
 
-    # People
-
     def user_by_name(self, name: str) -> User | None:
         """The person who signs in with that name; capitals do not matter."""
         wanted = name.strip().lower()
@@ -130,9 +131,9 @@ class Directory:
         if user.tenant_id == tenant.id:
             return Member(user=user, tenant_id=tenant.id, object_id=user.object_id, roles=user.roles)
         guest = next((item for item in user.guest_in if item.tenant_id == tenant.id), None)
-        return guest and Member(user=user, tenant_id=tenant.id, object_id=guest.object_id, roles=guest.roles)
-
-    # Registrations and resources
+        if guest is None:
+            return None
+        return Member(user=user, tenant_id=tenant.id, object_id=guest.object_id, roles=guest.roles)
 
     def registration(self, client_id: str) -> Registration | None:
         """The registration with that client id."""
@@ -154,8 +155,6 @@ class Directory:
         if app_id in tenant.missing_resources or app_id not in self.resources:
             return None
         return derived_id(tenant.id, app_id)
-
-    # Service principals
 
     def principal(self, tenant_id: str, client_id: str, *, hidden: bool = False) -> ServicePrincipal | None:
         """An app as it is present in a tenant; one that has not propagated yet only if `hidden`."""
@@ -200,9 +199,7 @@ class Directory:
     def _seen(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.clock
 
-    # Consent
-
-    def missing_resource(self, tenant: Tenant, permissions: tuple[RequiredPermission, ...]) -> Resource | None:
+    def missing_resource(self, tenant: Tenant, permissions: Permissions) -> Resource | None:
         """The first resource that a consent would need and that the tenant does not have."""
         for permission in permissions:
             if permission.resource_app_id in tenant.missing_resources:
@@ -210,67 +207,48 @@ class Directory:
         return None
 
     def grant(
-        self,
-        tenant: Tenant,
-        registration: Registration,
-        permissions: tuple[RequiredPermission, ...],
-        *,
-        replace: bool = True,
+        self, tenant: Tenant, registration: Registration, permissions: Permissions, *, replace: bool = True
     ) -> ServicePrincipal:
         """What an administrator's Accept does: the service principal and its grants for everybody in the tenant.
 
-        With `replace` the permissions become exactly these, so that what was granted before and is no longer asked for is
-        gone. What is kept stays visible; what is new becomes visible by the tenant's propagation. Resources that the
-        tenant lacks are left out.
+        With `replace` the permissions become exactly these: what was granted before and is no longer asked for is gone.
+        What is kept stays visible; what is new becomes visible by the tenant's propagation. Resources that the tenant
+        lacks are left out.
         """
-        present = [item for item in permissions if self.resource_object_id(tenant, item.resource_app_id)]
-        item = self._principal_for_consent(tenant, registration)
+        return self.put_principal(self._granted(tenant, registration, permissions, replace=replace))
+
+    def grant_many(self, tenants: list[Tenant], registrations: list[Registration]) -> None:
+        """Everything in the registrations to all of the tenants, in one write."""
+        granted = [
+            self._granted(tenant, registration, registration.permissions, replace=True)
+            for tenant in tenants
+            for registration in registrations
+        ]
+        self.service_principals.put_all({principal_key(item.tenant_id, item.client_id): item for item in granted})
+
+    def _granted(
+        self, tenant: Tenant, registration: Registration, permissions: Permissions, *, replace: bool
+    ) -> ServicePrincipal:
+        present = tuple(item for item in permissions if self.resource_object_id(tenant, item.resource_app_id))
+        principal = self._principal_for_consent(tenant, registration)
         wanted = [
-            (found.id, permission.resource_app_id)
-            for permission in present
-            if permission.type is PermissionType.APPLICATION
-            and (found := self.resources[permission.resource_app_id].permission(permission.value, permission.type))
+            (found.id, item.resource_app_id)
+            for item in present
+            if item.type is PermissionType.APPLICATION
+            and (found := self.resources[item.resource_app_id].permission(item.value, item.type))
         ]
-        kept = [
-            entry for entry in item.assignments if not replace or (entry.app_role_id, entry.resource_app_id) in wanted
-        ]
-        held = {(entry.app_role_id, entry.resource_app_id) for entry in kept}
-        added = [
-            RoleAssignment(
-                id=_assignment_id(item, role),
-                app_role_id=role,
-                resource_app_id=resource,
-                created_at=self.clock,
-                visible_at=self._visible_at(tenant, order),
-            )
-            for order, (role, resource) in enumerate(pair for pair in wanted if pair not in held)
-        ]
-        delegated = [permission for permission in present if permission.type is PermissionType.DELEGATED]
-        return self.put_principal(
-            item.model_copy(
-                update={
-                    "assignments": (*kept, *added),
-                    "grants": _for_everybody(item, delegated, replace=replace),
-                }
-            )
-        )
+        delegated = tuple(item for item in present if item.type is PermissionType.DELEGATED)
+        assignments = grants.assign(principal, wanted, tenant.propagation, now=self.clock, replace=replace)
+        general = grants.for_everybody(principal, delegated, replace=replace)
+        return principal.model_copy(update={"assignments": assignments, "grants": general})
 
     def grant_to_person(
-        self, tenant: Tenant, registration: Registration, scopes: tuple[RequiredPermission, ...], person_id: str
+        self, tenant: Tenant, registration: Registration, permissions: Permissions, person_id: str
     ) -> ServicePrincipal:
         """What a person's own Accept does: delegated permissions for that person alone."""
-        item = self._principal_for_consent(tenant, registration)
-        others = [grant for grant in item.grants if grant.principal_id != person_id]
-        mine = [
-            DelegatedGrant(
-                id=derived_id(item.object_id, resource, person_id),
-                resource_app_id=resource,
-                scopes=tuple(dict.fromkeys([*_scopes(item, resource, person_id), *values])),
-                principal_id=person_id,
-            )
-            for resource, values in _by_resource(scopes).items()
-        ]
-        return self.put_principal(item.model_copy(update={"grants": (*others, *mine)}))
+        principal = self._principal_for_consent(tenant, registration)
+        personal = grants.for_person(principal, permissions, person_id)
+        return self.put_principal(principal.model_copy(update={"grants": personal}))
 
     def scopes_granted(self, item: ServicePrincipal, person_id: str) -> set[tuple[str, str]]:
         """Delegated permissions that hold for a person: (resource app id, scope)."""
@@ -285,20 +263,14 @@ class Directory:
         existing = self.principal(tenant.id, registration.client_id, hidden=True)
         if existing:
             return existing
-        late = tenant.propagation.service_principal
+        delay = tenant.propagation
         return ServicePrincipal(
             object_id=str(uuid.uuid4()),
             tenant_id=tenant.id,
             client_id=registration.client_id,
             created_at=self.clock,
-            visible_at=self._visible_at(tenant, 0) if late else self.clock,
+            visible_at=grants.visible_at(delay, 0, self.clock) if delay.service_principal else self.clock,
         )
-
-    def _visible_at(self, tenant: Tenant, order: int) -> datetime | None:
-        delay = tenant.propagation
-        return None if delay.hold else self.clock + timedelta(seconds=delay.delay_seconds + order * delay.step_seconds)
-
-    # Behaviour
 
     @property
     def behaviour(self) -> Behaviour:
@@ -313,44 +285,3 @@ class Directory:
 def principal_key(tenant_id: str, client_id: str) -> str:
     """Where a service principal is kept."""
     return f"{tenant_id}/{client_id}"
-
-
-def _assignment_id(item: ServicePrincipal, role: str) -> str:
-    return derived_id(item.object_id, role, uuid.uuid4().hex)
-
-
-def _by_resource(permissions: tuple[RequiredPermission, ...] | list[RequiredPermission]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {}
-    for permission in permissions:
-        grouped.setdefault(permission.resource_app_id, []).append(permission.value)
-    return grouped
-
-
-def _scopes(item: ServicePrincipal, resource: str, person_id: str | None) -> tuple[str, ...]:
-    for grant in item.grants:
-        if grant.resource_app_id == resource and grant.principal_id == person_id:
-            return grant.scopes
-    return ()
-
-
-def _for_everybody(
-    item: ServicePrincipal, delegated: list[RequiredPermission], *, replace: bool
-) -> tuple[DelegatedGrant, ...]:
-    personal = [grant for grant in item.grants if grant.principal_id]
-    wanted = _by_resource(delegated)
-    resources = list(wanted) if replace else list(dict.fromkeys([*_general(item), *wanted]))
-    general = [
-        DelegatedGrant(
-            id=derived_id(item.object_id, resource),
-            resource_app_id=resource,
-            scopes=tuple(
-                dict.fromkeys([*(() if replace else _scopes(item, resource, None)), *wanted.get(resource, [])])
-            ),
-        )
-        for resource in resources
-    ]
-    return (*general, *personal)
-
-
-def _general(item: ServicePrincipal) -> list[str]:
-    return [grant.resource_app_id for grant in item.grants if not grant.principal_id]

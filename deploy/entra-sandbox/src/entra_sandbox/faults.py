@@ -1,4 +1,4 @@
-"""Troubles on demand: throttling, outages, hanging, broken connections and AADSTS errors, by endpoint, tenant and client."""
+"""Troubles on demand: throttling, outages, hanging, cut connections, AADSTS errors; by endpoint, tenant and client."""
 
 import uuid
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ class NewFault(Frozen):
     """A trouble to make. What is left out matches everything; without `remaining` it lasts until it is deleted."""
 
     kind: Literal["throttle", "unavailable", "hang", "reset", "error"] = Field(
-        description="throttle: 429; unavailable: 503 or another status; hang: no answer for `seconds`, then the usual one; "
-        "reset: the connection is cut; error: the AADSTS error `code`."
+        description="throttle: 429; unavailable: 503 or another status; hang: no answer for `seconds`, then the usual "
+        "one; reset: the connection is cut; error: the AADSTS error `code`."
     )
     endpoint: Endpoint | None = None
     tenant_id: Guid | None = None
@@ -65,6 +65,10 @@ class Faults:
             id=str(uuid.uuid4()), flaw=flaw, remaining=remaining, tenant_id=tenant_id, client_id=client_id
         )
         return self.flaws.put(armed.id, armed)
+
+    def disarm(self) -> None:
+        """Makes ID tokens right again."""
+        self.flaws.delete(*[key for key, _ in self.flaws.items()])
 
     def take(
         self, endpoint: Endpoint, *, tenant_id: str | None, client_id: str | None, kinds: frozenset[str]

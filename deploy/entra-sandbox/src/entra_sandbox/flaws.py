@@ -1,4 +1,4 @@
-"""Ways in which an ID token can be wrong: each breaks one check of whoever validates it, and leaves the others alone."""
+"""Ways in which an ID token can be wrong: each breaks one check of whoever validates it and leaves the others alone."""
 
 import time
 import uuid

@@ -1,7 +1,7 @@
 """What the two flows that a browser goes through have in common: authorize and admin consent."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi.responses import Response
 
@@ -60,11 +60,11 @@ class Flow(Protocol):
 
 
 def identify(sandbox: Sandbox, authority: Authority, params: dict[str, str]) -> Registration:
-    """The client of a request and its redirect URI. What is wrong with these is shown to the person, never sent back.
+    """The client of a request, with a redirect URI that is its own; what is wrong here is shown, never sent back.
 
     Raises:
-        EntraError: 900144 for a missing parameter, 700016 for an unknown client, 50194 for one of a single tenant, 500113
-            and 50011 for a redirect URI that is not registered, character by character.
+        EntraError: 900144 for a missing parameter, 700016 for an unknown client, 50194 for one of a single tenant,
+            500113 and 50011 for a redirect URI that is not registered, character by character.
     """
     client_id = params.get("client_id", "")
     if not client_id:
@@ -94,6 +94,18 @@ def seal_for(sandbox: Sandbox, turn: Turn, member: Member | None = None) -> str:
     """The hidden field that carries a flow through a form, bound to the browser and to the person it was made for."""
     person = member and member.user.object_id
     return sandbox.sealer.seal_pending(turn.pending.model_copy(update={"session": turn.session.id, "person": person}))
+
+
+def asking(sandbox: Sandbox, turn: Turn, member: Member, tenant: Tenant) -> dict[str, Any]:
+    """What every page shows that asks a signed-in person: who asks whom in which tenant, and where the forms go."""
+    return {
+        "registration": turn.registration,
+        "member": member,
+        "tenant": tenant,
+        "context": seal_for(sandbox, turn, member),
+        "action": f"/{turn.pending.tenant}/consent",
+        "switch": f"/{turn.pending.tenant}/switch",
+    }
 
 
 def explain(

@@ -120,9 +120,9 @@ class Registration(Frozen):
 class Propagation(Frozen):
     """How a tenant's consent becomes visible.
 
-    `hold` keeps new app role assignments invisible until they are released through the admin API, any number at a time;
-    otherwise the n-th (from 0) shows up `delay_seconds + n * step_seconds` after the consent. With `service_principal` the
-    new service principal itself is late as well (by `delay_seconds`, or until the first release).
+    `hold` keeps new app role assignments invisible until they are released through the admin API, any number at a
+    time; otherwise the n-th (from 0) shows up `delay_seconds + n * step_seconds` after the consent. With
+    `service_principal` a new service principal itself is late as well (by `delay_seconds`, or until the first release).
     """
 
     hold: bool = False
@@ -223,8 +223,8 @@ class Behaviour(Frozen):
 
     decline: Literal["declined", "cancel", "documented", "v1"] = Field(
         "declined",
-        description="Callback after Cancel on the admin-consent page: access_denied with AADSTS65004; access_denied with "
-        "error_subcode=cancel and nothing else; consent_required as documented; permission_denied as in v1.",
+        description="Callback after Cancel on the admin-consent page: access_denied with AADSTS65004; access_denied "
+        "with error_subcode=cancel and nothing else; consent_required as documented; permission_denied as in v1.",
     )
     wrong_account: Literal["callback", "page"] = Field(
         "callback", description="AADSTS50020 goes to the redirect URI at once, or is shown on a page first."
@@ -232,6 +232,6 @@ class Behaviour(Frozen):
     missing_service_principal: Literal[7000229, 700016] = Field(
         7000229, description="Code for client credentials in a tenant without the app."
     )
-    access_token_format: Literal["jwt", "opaque"] = Field("jwt", description="Whether app-only tokens can be decoded.")
+    opaque_access_tokens: bool = Field(False, description="App-only tokens that cannot be decoded.")
     access_token_seconds: int = Field(3599, ge=1, le=86400, description="Life of an access token.")
     graph_page_size: int = Field(100, ge=1, le=999, description="Items on a page of Graph without $top.")

@@ -1,7 +1,5 @@
 """HTML pages. They need no script, load nothing from elsewhere, and are never cached."""
 
-from typing import Any
-
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -28,7 +26,7 @@ class Pages:
             lstrip_blocks=True,
         )
 
-    def render(self, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    def render(self, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
         """A page as a response."""
         body = self._environment.get_template(template).render(**context)
         return HTMLResponse(body, status_code=status, headers=_HEADERS)

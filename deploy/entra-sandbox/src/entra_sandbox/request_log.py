@@ -1,4 +1,4 @@
-"""What was asked of the sandbox: by route template, tenant and client, never with a secret, a token or a query string."""
+"""What was asked of the sandbox: by route template, tenant and client; no secret, no token, no query string."""
 
 import logging
 import time
@@ -37,6 +37,19 @@ class LoggedRequest(Frozen):
     duration_ms: float
 
 
+class RequestQuery(Frozen):
+    """Requests after a sequence number whose fields have these values."""
+
+    after: int = 0
+    listener: str | None = None
+    method: str | None = None
+    path: str | None = None
+    operation: str | None = None
+    tenant_id: str | None = None
+    client_id: str | None = None
+    status: int | None = None
+
+
 class RequestLog:
     """The latest requests, in memory: the oldest are forgotten beyond a hundred thousand."""
 
@@ -44,10 +57,10 @@ class RequestLog:
         self._entries: deque[LoggedRequest] = deque(maxlen=_CAPACITY)
         self._sequence = 0
 
-    def add(self, **values: Any) -> LoggedRequest:
+    def add(self, **values: object) -> LoggedRequest:
         """Notes a request."""
         self._sequence += 1
-        entry = LoggedRequest(sequence=self._sequence, **values)
+        entry = LoggedRequest.model_validate({"sequence": self._sequence, **values})
         self._entries.append(entry)
         return entry
 
@@ -55,11 +68,11 @@ class RequestLog:
         """Forgets all; the sequence goes on."""
         self._entries.clear()
 
-    def find(self, *, after: int = 0, **wanted: str | None) -> Iterator[LoggedRequest]:
-        """Requests after a sequence number whose fields have the wanted values."""
-        criteria = {name: value for name, value in wanted.items() if value is not None}
+    def find(self, query: RequestQuery) -> Iterator[LoggedRequest]:
+        """Requests that a query asks for, oldest first."""
+        criteria = query.model_dump(exclude={"after"}, exclude_none=True)
         for entry in self._entries:
-            if entry.sequence > after and all(getattr(entry, name) == value for name, value in criteria.items()):
+            if entry.sequence > query.after and all(getattr(entry, name) == value for name, value in criteria.items()):
                 yield entry
 
 

@@ -33,8 +33,8 @@ _MAY_CONSENT_BUT_NOT_TO_GRAPH_ROLES = frozenset({"Application Administrator", "C
 def may_consent(roles: Iterable[str], permissions: Iterable[RequiredPermission]) -> bool:
     """Whether a person with these directory roles may consent to the permissions for the whole tenant.
 
-    Global and Privileged Role Administrators may consent to everything; (Cloud) Application Administrators to everything
-    but application permissions of Microsoft Graph.
+    Global and Privileged Role Administrators may consent to everything; (Cloud) Application Administrators to
+    everything but application permissions of Microsoft Graph.
     """
     held = set(roles)
     if held & _MAY_CONSENT_TO_ALL:

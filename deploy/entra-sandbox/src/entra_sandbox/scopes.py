@@ -1,6 +1,7 @@
-"""The `scope` parameter, read by the rules of Entra's v2.0 endpoints ("Scopes and permissions in the Microsoft identity
-platform"): a scope without resource is Microsoft Graph's; `.default` stands for everything in the registration and goes
-with no other scope but those of OpenID Connect.
+"""The `scope` parameter, read by the rules of Entra's v2.0 endpoints.
+
+Source: "Scopes and permissions in the Microsoft identity platform". A scope without resource is Microsoft Graph's;
+`.default` stands for everything in the registration and goes with no other scope but those of OpenID Connect.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ _DEFAULT = "/.default"
 
 @dataclass(frozen=True)
 class ScopeRequest:
-    """What a `scope` asks for. `default_of` is the resource of `.default`, `named` the delegated permissions by name."""
+    """What a `scope` asks for: `default_of` is the resource of `.default`, `named` are delegated permissions."""
 
     openid: tuple[str, ...]
     default_of: Resource | None

@@ -76,10 +76,12 @@ class Sealer:
     def seal_pending(self, pending: Pending) -> str:
         """The hidden field of a form."""
         expires = datetime.now(UTC) + _FORM_LIFE
-        return self._seal(pending.model_dump(mode="json"), "form", exp=expires)
+        return self._seal(pending.model_dump(mode="json"), "form", expires)
 
-    def _seal(self, content: dict[str, Any], purpose: str, **claims: Any) -> str:
+    def _seal(self, content: dict[str, Any], purpose: str, expires: datetime | None = None) -> str:
+        claims = {"exp": expires} if expires else {}
         return jwt.encode({"content": content, "aud": purpose, **claims}, self._key, algorithm=_ALGORITHM)
 
-    def _open(self, sealed: str, purpose: str) -> Any:
-        return jwt.decode(sealed, self._key, algorithms=[_ALGORITHM], audience=purpose)["content"]
+    def _open(self, sealed: str, purpose: str) -> dict[str, Any]:
+        content: dict[str, Any] = jwt.decode(sealed, self._key, algorithms=[_ALGORITHM], audience=purpose)["content"]
+        return content

@@ -1,8 +1,8 @@
-"""Everything that can be set, read once from the environment (or the command line) and checked before anything starts."""
+"""Everything that can be set, read once from environment and command line, and checked before anything starts."""
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
@@ -16,7 +16,7 @@ def _origin(value: str) -> str:
     return value.rstrip("/")
 
 
-def _list(value: Any) -> Any:
+def _list(value: object) -> object:
     """A JSON list, or values with commas between them."""
     if not isinstance(value, str):
         return value

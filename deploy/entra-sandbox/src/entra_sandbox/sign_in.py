@@ -76,7 +76,7 @@ def choose(directory: Directory, session: BrowserSession, authority: Authority, 
     if len(fitting) == 1:
         return enter(directory, authority, fitting[0], wish.registration)
     if wish.silent:
-        raise _not_silent(directory, authority, people, wish.registration, several=len(fitting) > 1)
+        raise _not_silent(authority, people, wish.registration, several=len(fitting) > 1)
     return AskWhich(people)
 
 
@@ -114,12 +114,12 @@ def _home(directory: Directory, authority: Authority, user: User) -> SignedInAs 
 
 
 def _not_silent(
-    directory: Directory, authority: Authority, people: tuple[User, ...], registration: Registration, *, several: bool
+    authority: Authority, people: tuple[User, ...], registration: Registration, *, several: bool
 ) -> EntraError:
     if several:
         message = (
-            "Either multiple user identities are available for the current request or selected account is not supported "
-            "for the scenario."
+            "Either multiple user identities are available for the current request or selected account is not "
+            "supported for the scenario."
         )
         return EntraError(16000, message=message)
     user = people[0]

@@ -75,7 +75,7 @@ class KeyRing:
         if missing:
             with ThreadPoolExecutor() as pool:
                 made = list(pool.map(_make, missing))
-            self._stored.put_all({role: key for role, key in zip(missing, made, strict=True)})
+            self._stored.put_all(dict(zip(missing, made, strict=True)))
         self._keys: dict[str, SigningKey] = {}
         self._load()
 
@@ -109,7 +109,7 @@ class KeyRing:
         return {key.kid: key.private.public_key() for key in trusted}
 
     def key_set(self, issuer_template: str) -> list[dict[str, object]]:
-        """The keys of every endpoint: those of work tenants carry the template with `{tenantid}`, the others their own."""
+        """The keys of every endpoint: those of work tenants carry the template with `{tenantid}`, others their own."""
         ours = [role for role in ("current", "next", "previous") if role in self._keys]
         return [
             *(self._keys[role].jwk(issuer_template) for role in ours),

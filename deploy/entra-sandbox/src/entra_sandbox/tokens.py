@@ -102,7 +102,7 @@ class TokenIssuer:
         credential: str,
         opaque: bool = False,
     ) -> str:
-        """An app-only access token. Without any granted permission it has no `roles` at all, and is issued all the same."""
+        """An app-only access token; one without any granted permission is issued all the same and has no `roles`."""
         claims = self._access_claims(principal.tenant_id, audience, lifetime) | {
             "appid": principal.client_id,
             "appidacr": credential,
@@ -189,7 +189,7 @@ class TokenIssuer:
     def _sign_draft(self, draft: Draft) -> str:
         headers = {"kid": self._keys[draft.kid_of].kid}
         if draft.algorithm == "none":
-            return jwt.encode(draft.claims, None, algorithm="none", headers=headers)
+            return jwt.encode(draft.claims, "", algorithm="none", headers=headers)
         if draft.algorithm == "HS256":
             return _sign_hmac(draft.claims, headers, self._keys[draft.key])
         return jwt.encode(draft.claims, self._keys[draft.key].private, algorithm="RS256", headers=headers)
