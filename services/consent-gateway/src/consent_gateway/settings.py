@@ -66,6 +66,9 @@ class ConsoleSettings(BaseModel):
     """How people sign in to the console (OpenID Connect)."""
 
     issuer: HttpUrl = Field(description="Issuer of the console's sign-in; its discovery document is read.")
+    metadata_url: HttpUrl | None = Field(
+        None, description="The discovery document's URL, where services reach the issuer by another name than browsers."
+    )
     client_id: str = Field("consent-console", description="Client id of the console at the issuer.")
     client_secret: SecretStr = Field(description="Client secret of the console at the issuer.")
     session_secret: SecretStr = Field(description="At least 32 characters; seals the console's sessions and forms.")
