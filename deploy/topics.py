@@ -9,6 +9,7 @@ expire, so a person has to decide. Other settings that differ are only reported.
 
 import argparse
 import asyncio
+import logging
 import sys
 import time
 from typing import Any
@@ -161,6 +162,9 @@ def main() -> int:
     """Run the job; the exit status is 1 when a topic cannot be used, 2 for a wrong setting."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     settings = load(Settings)
+    logging.getLogger("aiokafka").setLevel(
+        logging.CRITICAL
+    )  # every attempt at a broker that is not up yet is an error there
     try:
         asyncio.run(_run(settings))
     except (RefusedTopic, KafkaError, OSError) as error:

@@ -12,6 +12,8 @@ from launcher.process import ChildProcess
 READY_SECONDS = 90.0
 JOB_SECONDS = 120.0
 PROBE_SECONDS = 2.0
+# Not more often: services may log every request.
+PROBE_EVERY_SECONDS = 0.1
 
 
 class Part(Protocol):
@@ -51,7 +53,9 @@ class HttpService:
         self.process.spawn()
         # Not through a proxy of the shell's: it is on this machine.
         async with httpx.AsyncClient(trust_env=False, timeout=PROBE_SECONDS) as client:
-            await self.process.wait_until_ready(lambda: self._is_ready(client), timeout=READY_SECONDS)
+            await self.process.wait_until_ready(
+                lambda: self._is_ready(client), timeout=READY_SECONDS, every=PROBE_EVERY_SECONDS
+            )
 
     async def stop(self) -> None:
         """Stop it in an orderly way (SIGTERM, then SIGKILL)."""

@@ -88,8 +88,8 @@ class ChildProcess:
                 start_new_session=True,
             )
 
-    async def wait_until_ready(self, probe: Probe, *, timeout: float) -> None:
-        """Return when `probe` first answers True; the probe bounds its own calls.
+    async def wait_until_ready(self, probe: Probe, *, timeout: float, every: float = POLL_SECONDS) -> None:
+        """Return when `probe`, called `every` so many seconds, first answers True; it bounds its own calls.
 
         Raises:
             StartError: the program ended, or was not ready after `timeout` seconds. The message holds the log's tail.
@@ -102,7 +102,7 @@ class ChildProcess:
                 return
             if time.monotonic() > deadline:
                 raise StartError(f"{self.name} was not ready after {timeout:.0f} s\n{self.log_tail()}")
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(every)
 
     async def wait(self, timeout: float | None = None) -> int:
         """Return the exit status once the program has ended.

@@ -86,9 +86,11 @@ def members(folder: StackFolder, addresses: Addresses, *, progress: Progress | N
         Member(name="platform-idp", part=service("platform-idp", "platform_idp", "idp", _idp(folder, addresses))),
         # It waits for the broker itself, so its start-up falls into the broker's.
         Member(name="topics", part=topics, once=True),
-        Member(name="consent-gateway", part=gateway, needs=["mongod", "topics", "entra-sandbox", "platform-idp"]),
-        Member(name="tenant-registry", part=registry, needs=["mongod", "topics"]),
-        Member(name="notifier", part=notifier, needs=["mongod", "topics"]),
+        Member(
+            name="consent-gateway", part=gateway, needs=["mongod", "kafka", "topics", "entra-sandbox", "platform-idp"]
+        ),
+        Member(name="tenant-registry", part=registry, needs=["mongod", "kafka", "topics"]),
+        Member(name="notifier", part=notifier, needs=["mongod", "kafka", "topics"]),
         Member(
             name="sample-app",
             part=service("sample-app", "sample_app", "app", _sample_app(folder, addresses)),
