@@ -6,19 +6,15 @@ Floor: one MongoDB transaction with as many writes, two Kafka hops and one POST 
 """
 
 import asyncio
-import json
 import secrets
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from bson.codec_options import CodecOptions
 from pymongo.write_concern import WriteConcern
@@ -26,7 +22,9 @@ from pymongo.write_concern import WriteConcern
 from bench.figures import ROUNDS, percentile, spread, table
 from support import platform as platforms
 from support.browsing import Browser
+from support.eventually import eventually
 from support.platform import CONTOSO, Platform, consent, sign_in
+from support.receiver import Arrival, Receiver, receiving
 from support.topics import topics_of_a_test
 
 SAMPLES = 60
@@ -34,56 +32,32 @@ SET = "read-directory-data"
 APP = "user-accounts"
 
 
-class Receiver:
-    """An endpoint that notes when a push of a grant arrived."""
-
-    def __init__(self) -> None:
-        self.arrived: asyncio.Queue[tuple[float, dict[str, Any]]] = asyncio.Queue()
-        self.url = ""
-
-    async def handle(self, request: web.Request) -> web.Response:
-        """Answer 204, then look at what came."""
-        now = time()
-        body = json.loads(await request.read())
-        if body["type"] == "permission.status_changed" and body["data"]["status"] == "granted":
-            self.arrived.put_nowait((now, body))
-        return web.Response(status=204)
-
-    async def drain(self) -> tuple[float, dict[str, Any]]:
-        """The next arrival."""
-        async with asyncio.timeout(30):
-            return await self.arrived.get()
-
-
-@asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    """A receiver on a free port."""
-    receiver = Receiver()
-    app = web.Application()
-    app.router.add_post("/", receiver.handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    receiver.url = f"http://{host}:{port}/"
-    try:
-        yield receiver
-    finally:
-        await runner.cleanup()
-
-
 async def ours(platform: Platform, browser: Browser, receiver: Receiver) -> list[float]:
     """Milliseconds of each accepted consent."""
     took: list[float] = []
+    receiver.arrivals.clear()
     for _ in range(SAMPLES):
         screen = await browser.get(platform.url("gateway", platforms.SCREEN))
         # A grant that is in order can be consented again; the API starts what the screen has no button for.
         end = await consent_again(platform, browser) if took or "Granted" in screen.text else await first(screen)
         assert "Granted" in end, end
-        arrived, body = await receiver.drain()
-        took.append((arrived - datetime.fromisoformat(body["timestamp"]).timestamp()) * 1000)
+        arrival = await push(receiver, number=len(took))
+        took.append((arrival.at - datetime.fromisoformat(arrival.body["timestamp"]).timestamp()) * 1000)
     return took
+
+
+async def push(receiver: Receiver, *, number: int) -> Arrival:
+    """The push of a granted set with this number, once it is there."""
+
+    async def granted() -> list[Arrival]:
+        return [arrival for arrival in receiver.arrivals if is_granted(arrival)]
+
+    return (await eventually(granted, lambda found: len(found) > number))[number]
+
+
+def is_granted(arrival: Arrival) -> bool:
+    """Whether the push says that a set is granted."""
+    return bool(arrival.body["type"] == "permission.status_changed" and arrival.body["data"]["status"] == "granted")
 
 
 async def first(screen: Any) -> str:  # noqa: ANN401 - a page
