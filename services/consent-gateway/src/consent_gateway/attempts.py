@@ -1,6 +1,6 @@
 """The values of the consent flow: who asks, what the browser does next, how a run ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -47,6 +47,72 @@ class Ended:
     """The run is over: send the browser to ``/consent/attempts/{attempt_id}`` (303)."""
 
     attempt_id: str
+
+
+class Phase(StrEnum):
+    """What an attempt waits for. Whoever takes it out of a phase holds it alone; a new phase gives it back."""
+
+    LINK = "link"
+    CONSENT = "consent"
+    PROOF = "proof"
+    TAKEN = "taken"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leg:
+    """One trip to Entra: its own state, and for a sign-in its own nonce and PKCE verifier (never logged)."""
+
+    state_hash: str
+    client_id: str
+    tenant_id: str | None
+    silent: bool = False
+    nonce: str | None = field(default=None, repr=False)
+    verifier: str | None = field(default=None, repr=False)
+    scope: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One run through Entra's consent by one person, short-lived, each of its states good for one use.
+
+    ``permission_set_ids`` is what was asked for; ``remaining`` what still waits for its Accept. ``tenant_id`` is the
+    tenant that was named at the start, or the one proven since. ``run`` names who has taken it.
+    """
+
+    id: str
+    account_id: str
+    account_name: str | None
+    subject: str
+    app_id: str | None
+    permission_set_ids: tuple[str, ...]
+    remaining: tuple[str, ...]
+    tenant_id: str | None
+    session_hash: str | None
+    phase: Phase
+    leg: Leg | None = None
+    run: str | None = None
+    failure: Kind | None = None
+    stage: str | None = None
+    error_code: str | None = None
+    return_url: str | None = None
+    created_at: datetime
+    expires_at: datetime
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """The sets whose grants were committed."""
+        return tuple(one for one in self.permission_set_ids if one not in self.remaining)
+
+    def status(self, now: datetime) -> "AttemptStatus":
+        """What readers are told."""
+        if self.phase is Phase.CLOSED:
+            if self.failure is None:
+                return AttemptStatus.SUCCEEDED
+            return AttemptStatus.DECLINED if self.failure is Kind.DECLINED else AttemptStatus.FAILED
+        if now >= self.expires_at:
+            return AttemptStatus.EXPIRED
+        return AttemptStatus.PENDING if self.phase in {Phase.LINK, Phase.CONSENT} else AttemptStatus.PROVING
 
 
 class AttemptStatus(StrEnum):

@@ -1,8 +1,12 @@
 """The catalogue: permission sets, the apps that use them, and what each function of an app needs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from shared.events import Permission
+
+MICROSOFT_GRAPH = "00000003-0000-0000-c000-000000000000"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +17,11 @@ class Resource:
     identifier: str
     name: str
 
+    @property
+    def scope(self) -> str:
+        """The scope that stands for all of an application's permissions on this API."""
+        return f"{self.identifier}/.default"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogPermission:
@@ -22,6 +31,11 @@ class CatalogPermission:
     value: str
     type: Literal["application", "delegated"]
     reason: str
+
+    @property
+    def key(self) -> Permission:
+        """The permission as events name it."""
+        return Permission(resource_app_id=self.resource.app_id, value=self.value, type=self.type)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +51,44 @@ class PermissionSet:
     permissions: tuple[CatalogPermission, ...]
     apps: tuple[str, ...]
 
+    @property
+    def required(self) -> tuple[Permission, ...]:
+        """The permissions as events name them."""
+        return tuple(permission.key for permission in self.permissions)
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """The APIs of the set, Microsoft Graph first where it is one of them."""
+        found = {permission.resource.app_id: permission.resource for permission in self.permissions}
+        return tuple(sorted(found.values(), key=lambda resource: resource.app_id != MICROSOFT_GRAPH))
+
+    @property
+    def needs_privileged_administrator(self) -> bool:
+        """Whether only a Global or Privileged Role Administrator can accept it: it has Graph application roles."""
+        return any(
+            permission.type == "application" and permission.resource.app_id == MICROSOFT_GRAPH
+            for permission in self.permissions
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """One way to have what a function needs: a whole permission set, or all of some permissions of whatever sets."""
+
+    permission_set_id: str | None = None
+    permissions: tuple[Permission, ...] = ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Function:
-    """What an app can do, given any one of the sets (or permissions) and the settings in Entra."""
+    """What an app can do, given any one of the needs and the settings in Entra.
+
+    ``licence`` and ``directory_roles`` (of the service principal) are settings that consent can't give.
+    """
 
     id: str
     title: str
-    any_of: tuple[str, ...]
+    any_of: tuple[Need, ...]
     licence: str | None
     directory_roles: tuple[str, ...]
 
@@ -56,7 +100,7 @@ class App:
     id: str
     name: str
     description: str
-    tenant_limit: int | None
+    tenant_limit: Literal[1] | None
     return_urls: tuple[str, ...]
     sets: tuple[str, ...]
     functions: tuple[Function, ...]
@@ -69,3 +113,22 @@ class Catalog:
     version: int
     sets: Mapping[str, PermissionSet]
     apps: Mapping[str, App]
+
+    def sharing_registration(self, permission_set: PermissionSet) -> tuple[PermissionSet, ...]:
+        """The sets, this one included, that one Accept covers: they use the same client registration."""
+        return tuple(other for other in self.sets.values() if other.registration == permission_set.registration)
+
+    def limited_apps(self, app_ids: Iterable[str]) -> tuple[str, ...]:
+        """Those of the apps that may use one tenant only."""
+        return tuple(
+            app_id for app_id in app_ids if (app := self.apps.get(app_id)) is not None and app.tenant_limit is not None
+        )
+
+    def apps_of(self, permission_set_ids: Iterable[str]) -> tuple[str, ...]:
+        """The apps that use any of the sets, in the catalogue's order."""
+        wanted = set(permission_set_ids)
+        return tuple(app.id for app in self.apps.values() if wanted.intersection(app.sets))
+
+    def allows_return_to(self, url: str, permission_set_ids: Iterable[str]) -> bool:
+        """Whether the URL is, to the letter, a return URL of an app that uses one of the sets."""
+        return any(url in self.apps[app_id].return_urls for app_id in self.apps_of(permission_set_ids))

@@ -1,34 +1,126 @@
-"""What a grant is."""
+"""What a grant is, and the pure rules by which it changes: no clock, no network, no database in here.
 
-from dataclasses import dataclass
+Stored are what Entra says (``entra``) and whether the customer blocked it (``blocked``); status and usable follow.
+"""
+
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 
-from shared.events import HeldApp, Permission
+from consent_gateway.catalog import PermissionSet
+from shared.events import (
+    Actor,
+    GrantData,
+    HeldApp,
+    Permission,
+    PermissionBlocked,
+    PermissionChanged,
+    PermissionGranted,
+    PermissionRevoked,
+)
+
+
+class Status(StrEnum):
+    """What readers are told; to them it is an open string."""
+
+    VERIFYING = "verifying"
+    GRANTED = "granted"
+    UPDATE_AVAILABLE = "update_available"
+    PARTIAL = "partial"
+    BLOCKED = "blocked"
+    REVOKED = "revoked"
+
+
+class Entra(StrEnum):
+    """What Entra says of the permissions that were accepted."""
+
+    VERIFYING = "verifying"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    GONE = "gone"
+
+
+class Reason(StrEnum):
+    """Why a grant is gone."""
+
+    REMOVED = "removed"
+    DISABLED = "disabled"
+    TENANT_DELETED = "tenant_deleted"
+    NOT_GRANTED = "not_granted"
+    DISCONNECTED = "disconnected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """When the grant was and will be checked, and what the last checks said. Never part of an event."""
+
+    next_at: datetime | None = None
+    last_at: datetime | None = None
+    last_good_at: datetime | None = None
+    tries: int = 0
+    failures: int = 0
+    negatives: int = 0
+    negatives_since: datetime | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """(account, tenant, permission set) as the gateway knows it."""
+    """(account, tenant, permission set) as the gateway knows it.
+
+    ``permissions`` are those of the accepted version that Entra shows; delegated ones that can't be checked are
+    ``unverified``. ``revision`` is that of the last change.
+    """
 
     account_id: str
     tenant_id: str
     permission_set_id: str
     version: int
-    status: str
-    usable: bool
-    reason: str | None
-    apps: tuple[str, ...]
-    held_apps: tuple[HeldApp, ...]
+    accepted: tuple[Permission, ...]
+    entra: Entra
+    blocked: bool = False
+    asks_more: bool = False
+    reason: str | None = None
+    apps: tuple[str, ...] = ()
+    held_apps: tuple[HeldApp, ...] = ()
     app_epochs: dict[str, int]
-    permissions: tuple[Permission, ...]
-    missing: tuple[Permission, ...]
-    extra: tuple[Permission, ...]
-    unverified: tuple[Permission, ...]
-    granted_at: datetime | None
-    granted_by: str | None
-    verified_at: datetime | None
-    attempt_id: str | None
-    revision: int
+    permissions: tuple[Permission, ...] = ()
+    missing: tuple[Permission, ...] = ()
+    extra: tuple[Permission, ...] = ()
+    unverified: tuple[Permission, ...] = ()
+    accepted_at: datetime
+    verify_until: datetime
+    granted_at: datetime | None = None
+    granted_by: str | None = None
+    verified_at: datetime | None = None
+    attempt_id: str | None = None
+    revision: int = 0
+    health: Health = Health()
+
+    @property
+    def status(self) -> Status:
+        """The status that follows from what is stored."""
+        if self.entra is Entra.GONE:
+            return Status.REVOKED
+        if self.blocked:
+            return Status.BLOCKED
+        if self.entra is Entra.VERIFYING:
+            return Status.VERIFYING
+        if self.entra is Entra.INCOMPLETE:
+            return Status.PARTIAL
+        return Status.UPDATE_AVAILABLE if self.asks_more else Status.GRANTED
+
+    @property
+    def usable(self) -> bool:
+        """Whether apps may read with it now. What was there before a new Accept stays usable while that is verified."""
+        if self.entra is Entra.GONE or self.blocked:
+            return False
+        return self.entra is Entra.COMPLETE or bool(self.permissions)
+
+    @property
+    def live(self) -> bool:
+        """Whether it holds the tenant's link and the slots of its apps."""
+        return self.entra is not Entra.GONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,5 +134,164 @@ class Tenant:
     cloud: str
     revision: int
     updated_at: datetime
-    grants: tuple[Grant, ...]
+    connected: bool = False
+    grants: tuple[Grant, ...] = ()
     people: dict[str, str]
+
+
+def accept(
+    previous: Grant | None,
+    permission_set: PermissionSet,
+    *,
+    account_id: str,
+    tenant_id: str,
+    administrator: str,
+    attempt_id: str,
+    now: datetime,
+    verify_until: datetime,
+    first_check_at: datetime,
+) -> Grant:
+    """The grant after a proven Accept: to be verified, with what was there before still usable, and not blocked.
+
+    Apps and slots are not decided here: they depend on what other tenants hold.
+    """
+    survives = previous if previous is not None and previous.live else None
+    required = permission_set.required
+    return Grant(
+        account_id=account_id,
+        tenant_id=tenant_id,
+        permission_set_id=permission_set.id,
+        version=permission_set.version,
+        accepted=required,
+        entra=Entra.VERIFYING,
+        apps=survives.apps if survives else (),
+        held_apps=survives.held_apps if survives else (),
+        app_epochs=dict(survives.app_epochs) if survives else {},
+        permissions=tuple(p for p in survives.permissions if p in required) if survives else (),
+        extra=survives.extra if survives else (),
+        unverified=tuple(p for p in required if p.type == "delegated"),
+        accepted_at=now,
+        verify_until=verify_until,
+        granted_at=now,
+        granted_by=administrator,
+        verified_at=survives.verified_at if survives else None,
+        attempt_id=attempt_id,
+        revision=previous.revision if previous else 0,
+        health=Health(
+            next_at=first_check_at,
+            last_good_at=survives.health.last_good_at if survives else None,
+        ),
+    )
+
+
+def gone(grant: Grant, reason: Reason) -> Grant:
+    """The grant after it ended: nothing present, no app, never checked again."""
+    return replace(
+        grant,
+        entra=Entra.GONE,
+        reason=reason,
+        blocked=False,
+        asks_more=False,
+        apps=(),
+        held_apps=(),
+        app_epochs={},
+        permissions=(),
+        missing=grant.accepted if reason is not Reason.DISCONNECTED else (),
+        extra=(),
+        unverified=(),
+        health=replace(grant.health, next_at=None),
+    )
+
+
+def with_app(grant: Grant, app_id: str, epoch: int) -> Grant:
+    """The grant after a limited app came to use this tenant."""
+    apps = grant.apps if app_id in grant.apps else (*grant.apps, app_id)
+    held = tuple(one for one in grant.held_apps if one.app_id != app_id)
+    return replace(grant, apps=apps, held_apps=held, app_epochs={**grant.app_epochs, app_id: epoch})
+
+
+def without_app(grant: Grant, held: HeldApp) -> Grant:
+    """The grant after a limited app came to use another tenant."""
+    others = tuple(one for one in grant.held_apps if one.app_id != held.app_id)
+    return replace(
+        grant,
+        apps=tuple(app_id for app_id in grant.apps if app_id != held.app_id),
+        held_apps=(*others, held),
+        app_epochs={app_id: epoch for app_id, epoch in grant.app_epochs.items() if app_id != held.app_id},
+    )
+
+
+def same_to_readers(one: Grant, other: Grant) -> bool:
+    """Whether the two differ in nothing that an event would say."""
+    return _said(one) == _said(other)
+
+
+def _said(grant: Grant) -> tuple[object, ...]:
+    return (
+        grant.status,
+        grant.usable,
+        grant.reason,
+        grant.version,
+        set(grant.apps),
+        set(grant.held_apps),
+        grant.app_epochs,
+        set(grant.permissions),
+        set(grant.missing),
+        set(grant.extra),
+        set(grant.unverified),
+        grant.granted_at,
+        grant.granted_by,
+        grant.attempt_id,
+    )
+
+
+def event_of(
+    before: Grant | None,
+    after: Grant,
+    *,
+    tenant: Tenant,
+    previous_revision: int | None,
+    cause: str,
+    actor: Actor,
+    occurred_at: datetime,
+) -> GrantData:
+    """The event of a change; ``after`` and ``tenant`` carry what is committed with it."""
+    previous_status = before.status if before is not None else None
+    kind: type[GrantData] = PermissionChanged
+    if after.status is not previous_status:
+        arrivals: dict[Status, type[GrantData]] = {
+            Status.GRANTED: PermissionGranted,
+            Status.BLOCKED: PermissionBlocked,
+            Status.REVOKED: PermissionRevoked,
+        }
+        kind = arrivals.get(after.status, PermissionChanged)
+    return kind(
+        account_id=after.account_id,
+        tenant_id=after.tenant_id,
+        tenant_name=tenant.tenant_name,
+        primary_domain=tenant.primary_domain,
+        cloud=tenant.cloud,
+        revision=after.revision,
+        previous_revision=previous_revision,
+        cause=cause,
+        actor=actor,
+        occurred_at=occurred_at,
+        permission_set_id=after.permission_set_id,
+        version=after.version,
+        status=after.status,
+        previous_status=previous_status,
+        usable=after.usable,
+        reason=after.reason,
+        apps=after.apps,
+        previous_apps=before.apps if before is not None else (),
+        held_apps=after.held_apps,
+        app_epochs=after.app_epochs,
+        permissions=after.permissions,
+        missing=after.missing,
+        extra=after.extra,
+        unverified=after.unverified,
+        granted_at=after.granted_at,
+        granted_by=after.granted_by,
+        verified_at=after.verified_at,
+        attempt_id=after.attempt_id,
+    )

@@ -1,0 +1,36 @@
+"""Names of people. They stay here, keyed by ids that mean nothing elsewhere, so that one delete forgets a person."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.mongo import Collection, Database, Session
+
+
+def administrator_id(tenant_id: str, object_id: str) -> str:
+    """The key of a person of Entra (Microsoft: key people by `tid` and `oid`)."""
+    return f"{tenant_id}:{object_id}"
+
+
+class People:
+    """The only place where a name is kept."""
+
+    def __init__(self, database: "Database") -> None:
+        self._people: Collection = database["people"]
+
+    async def remember(self, person_id: str, name: str | None, *, session: "Session | None" = None) -> None:
+        """Keep a person's latest name; nothing where there is none."""
+        if name:
+            await self._people.update_one(
+                {"_id": person_id}, {"$set": {"name": name, "seen_at": datetime.now(UTC)}}, upsert=True, session=session
+            )
+
+    async def names(self, person_ids: Iterable[str]) -> dict[str, str]:
+        """The names that are known, by id."""
+        found = await self._people.find({"_id": {"$in": sorted(set(person_ids))}}).to_list(None)
+        return {document["_id"]: document["name"] for document in found}
+
+    async def forget(self, person_id: str) -> bool:
+        """Erase a person; False when nothing was known."""
+        return bool((await self._people.delete_one({"_id": person_id})).deleted_count)
