@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 from pymongo import AsyncMongoClient
 
-from launcher.addresses import DEFAULT_PORTS, Addresses
+from launcher.addresses import Addresses
 from launcher.folder import StackFolder
-from launcher.ports import free_port
 from launcher.stack import members
 from launcher.supervisor import Member, State, Supervisor
 from support.browsing import Browser, Page
 from support.eventually import eventually
+from support.ports import free_ports
 
 SCREEN = "/integrations/microsoft-entra-id"
 CONTOSO = "8f4c1a52-6d0e-4f2b-9a31-5b7e0c9d2a10"
@@ -36,7 +36,7 @@ class Platform:
 
     def __init__(self, folder: Path) -> None:
         self.folder = StackFolder(folder)
-        self.addresses = Addresses(_free_ports())
+        self.addresses = Addresses(free_ports())
         self._members: dict[str, Member] = {}
         self._supervisor: Supervisor | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -146,16 +146,6 @@ async def running(folder: Path, *, keep_running: bool = False) -> AsyncIterator[
         yield platform
     finally:
         await platform.stop()
-
-
-def _free_ports() -> dict[str, int]:
-    ports: dict[str, int] = {}
-    for name in DEFAULT_PORTS:
-        port = free_port()
-        while port in ports.values():
-            port = free_port()
-        ports[name] = port
-    return ports
 
 
 async def sign_in(browser: Browser, platform: Platform, *, person: str = "Northwind admin", path: str = SCREEN) -> Page:
