@@ -1,0 +1,171 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from consent_gateway.catalog import Catalog
+from consent_gateway.grants import Entra, Health
+from consent_gateway.overview import Location, Row, Screen, screen
+from shared.events import HeldApp, Permission
+from support.console import CONTOSO, FABRIKAM, every_status, grant, packaged_catalog, tenant
+
+HERE = Location(path="/screen")
+GRAPH = "00000003-0000-0000-c000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return packaged_catalog()
+
+
+def row(view: Screen, tenant_id: str, permission_set_id: str) -> Row:
+    rows = [each for section in view.sections for each in section.rows]
+    return next(each for each in rows if each.id == f"{tenant_id}.{permission_set_id}")
+
+
+def test_the_first_visit_offers_every_set_on_whichever_tenant_one_has(catalog: Catalog) -> None:
+    view = screen(catalog, [], location=HERE)
+    assert view.sections == ()
+    assert [offer.title for offer in view.offers] == [each.title for each in catalog.sets.values()]
+    for offer in view.offers:
+        assert offer.action is not None
+        assert (offer.action.label, offer.action.tenant_id) == ("action.grant", None)
+
+
+def test_tenants_are_sections_by_name_with_every_set_as_a_row(catalog: Catalog) -> None:
+    nameless = tenant("c3a9e0d4-75b1-4e6c-8d2f-91b7a4f0e356", None, None, grant(catalog, "x", "read-directory-data"))
+    view = screen(catalog, [*reversed(every_status(catalog)), nameless], location=HERE)
+    assert [section.name for section in view.sections] == [None, "Contoso Ltd", "Fabrikam Inc"]
+    assert all(len(section.rows) == len(catalog.sets) for section in view.sections)
+    assert view.offers == ()
+
+
+@pytest.mark.parametrize(
+    ("tenant_id", "permission_set_id", "status", "action", "why"),
+    [
+        (CONTOSO, "read-directory-data", "granted", None, "why.granted_by"),
+        (CONTOSO, "read-activity-data", "update_available", "action.update", "why.update_available"),
+        (CONTOSO, "manage-accounts", "partial", "action.again", "why.partial"),
+        (CONTOSO, "read-protected-content", None, "action.grant", None),
+        (FABRIKAM, "read-directory-data", "verifying", None, "why.verifying"),
+        (FABRIKAM, "manage-accounts", "blocked", None, "why.blocked"),
+        (FABRIKAM, "read-saas-posture", "revoked", "action.again", "why.revoked.removed"),
+    ],
+)
+def test_each_status_has_its_reason_and_its_one_next_action(
+    catalog: Catalog, tenant_id: str, permission_set_id: str, status: str | None, action: str | None, why: str | None
+) -> None:
+    shown = row(screen(catalog, every_status(catalog), location=HERE), tenant_id, permission_set_id)
+    assert shown.status == status
+    assert (shown.action.label if shown.action else None) == action
+    assert (shown.why.key if shown.why else None) == why
+    if shown.action:
+        assert shown.action.tenant_id == tenant_id
+
+
+def test_a_status_that_is_not_known_yet_is_shown_without_an_action(catalog: Catalog) -> None:
+    known = grant(catalog, CONTOSO, "read-directory-data")
+    strange = type("Strange", (), {**{name: getattr(known, name) for name in dir(known) if name[0] != "_"}})()
+    strange.status = "suspended"
+    shown = row(
+        screen(catalog, [tenant(CONTOSO, "Contoso", None, strange)], location=HERE), CONTOSO, known.permission_set_id
+    )
+    assert (shown.status, shown.icon, shown.action, shown.why) == ("suspended", "unverified", None, None)
+
+
+def test_an_update_names_what_the_newer_version_adds(catalog: Catalog) -> None:
+    shown = row(screen(catalog, every_status(catalog), location=HERE), CONTOSO, "read-activity-data")
+    assert shown.why is not None
+    assert shown.why.values["permissions"] == "Place.Read.All"
+
+
+def test_a_partial_grant_names_what_is_missing_and_the_apps_it_holds_back(catalog: Catalog) -> None:
+    shown = row(screen(catalog, every_status(catalog), location=HERE), CONTOSO, "manage-accounts")
+    assert shown.why is not None
+    assert shown.why.values["permissions"] == "User.ManageIdentities.All"
+    assert shown.why.affected.startswith("Zero Trust Secure Access, Cyber Risk Exposure Management")
+    # User Accounts can work with Read directory data instead, which is granted here.
+    assert "User Accounts" not in shown.why.affected
+
+
+def test_a_held_app_is_named_last_with_the_tenant_that_it_uses(catalog: Catalog) -> None:
+    chips = row(screen(catalog, every_status(catalog), location=HERE), CONTOSO, "read-directory-data").apps
+    assert [chip.held_on for chip in chips] == [None, None, None, "Fabrikam Inc"]
+    assert chips[-1].name == "Mobile Security"
+
+
+def test_a_held_app_of_a_tenant_that_is_not_shown_still_says_so(catalog: Catalog) -> None:
+    held = HeldApp(app_id="mobile-security", tenant_id=FABRIKAM, epoch=1)
+    only = tenant(CONTOSO, "Contoso", None, grant(catalog, CONTOSO, "read-directory-data", held_apps=(held,)))
+    chips = row(screen(catalog, [only], location=HERE), CONTOSO, "read-directory-data").apps
+    assert chips[-1].held_on == "another tenant"
+
+
+def test_details_show_each_permission_with_its_state(catalog: Catalog) -> None:
+    extra = Permission(resource_app_id=GRAPH, value="Mail.Read", type="application")
+    missing = next(each for each in catalog.sets["read-directory-data"].required if each.value == "Group.Read.All")
+    partly = grant(
+        catalog,
+        CONTOSO,
+        "read-directory-data",
+        entra=Entra.INCOMPLETE,
+        permissions=tuple(
+            each
+            for each in catalog.sets["read-directory-data"].required
+            if each != missing and each.type == "application"
+        ),
+        missing=(missing,),
+        extra=(extra,),
+    )
+    key = f"{CONTOSO}.read-directory-data"
+    view = screen(
+        catalog, [tenant(CONTOSO, "Contoso", None, partly)], location=Location(path="/screen", open_details=(key,))
+    )
+    details = row(view, CONTOSO, "read-directory-data").details
+    assert details is not None
+    assert {line.value: line.state for line in details.lines} == {
+        "Directory.Read.All": "granted",
+        "Group.Read.All": "missing",
+        "GroupMember.Read.All": "granted",
+        "User.Read": "unverified",
+        "Mail.Read": "extra",
+    }
+    assert details.client_id == catalog.sets["read-directory-data"].client_id
+    assert details.accepted_by == "Contoso administrator"
+
+
+def test_while_verifying_nothing_is_called_missing(catalog: Catalog) -> None:
+    key = f"{FABRIKAM}.read-directory-data"
+    view = screen(catalog, every_status(catalog), location=Location(path="/screen", open_details=(key,)))
+    details = row(view, FABRIKAM, "read-directory-data").details
+    assert details is not None
+    assert {line.state for line in details.lines} == {"verifying", "unverified"}
+
+
+def test_details_open_and_close_by_address_and_keep_the_rest_of_it(catalog: Catalog) -> None:
+    location = Location(path="/screen", app_id="search", open_details=("a.x",))
+    assert location.toggling("b.y") == "/screen?app=search&details=a.x&details=b.y#row-b.y"
+    assert location.toggling("a.x") == "/screen?app=search#row-a.x"
+    assert location.add == "/screen?app=search&details=a.x&add=tenant#add-tenant"
+    assert Location(path="/screen", app_id='"><script>').plain == "/screen?app=%22%3E%3Cscript%3E"
+
+
+def test_a_tenant_that_was_disconnected_here_is_gone_and_one_that_was_removed_in_entra_stays(catalog: Catalog) -> None:
+    gone = grant(catalog, CONTOSO, "read-directory-data", entra=Entra.GONE, reason="disconnected")
+    removed = grant(catalog, FABRIKAM, "read-directory-data", entra=Entra.GONE, reason="removed")
+    tenants = [tenant(CONTOSO, "Contoso", None, gone), tenant(FABRIKAM, "Fabrikam", None, removed)]
+    view = screen(catalog, tenants, location=HERE)
+    assert [section.name for section in view.sections] == ["Fabrikam"]
+    assert view.attention == 1
+
+
+def test_the_last_check_of_a_tenant_is_the_latest_of_its_grants(catalog: Catalog) -> None:
+    now = datetime.now(UTC)
+    checked = [
+        grant(catalog, CONTOSO, each, health=Health(last_at=at))
+        for each, at in (("read-directory-data", now - timedelta(hours=1)), ("manage-accounts", now))
+    ]
+    unchecked = grant(catalog, FABRIKAM, "read-directory-data", health=Health())
+    view = screen(
+        catalog, [tenant(CONTOSO, "C", None, *checked), tenant(FABRIKAM, "F", None, unchecked)], location=HERE
+    )
+    assert [section.checked_at for section in view.sections] == [now, None]

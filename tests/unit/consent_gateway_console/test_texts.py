@@ -1,0 +1,95 @@
+import re
+from importlib.resources import files
+
+import pytest
+from markupsafe import Markup
+
+from consent_gateway.attempts import AttemptStatus, NextStep
+from consent_gateway.errors import Kind
+from consent_gateway.grants import Reason, Status
+from consent_gateway.texts import LANGUAGE, _texts, alternatives, listed, text
+
+TEXTS = _texts(LANGUAGE)
+# What the pages show besides the consent flow's own refusals.
+PAGES = {
+    *Kind,
+    *("form_refused", "issuer_unavailable", "store_unavailable", "internal"),
+    *("sign_in_unknown", "sign_in_cancelled", "sign_in_failed", "no_access"),
+}
+CHOSEN = {
+    *(f"problem.{kind}.{part}" for kind in PAGES for part in ("title", "what", "next")),
+    *(f"why.revoked.{reason}" for reason in Reason),
+    *(f"attempt.next.{step}" for step in NextStep),
+    *(f"status.{status}" for status in [*Status, "none"]),
+    *(f"permission.{state}" for state in ("granted", "missing", "new", "verifying", "unverified", "required", "extra")),
+    *("type.application", "type.delegated", "add.error.malformed", "add.error.invalid", "status.update_available.word"),
+    *(f"from_app.{state}" for state in ("ready", "lacks", "unconnected")),
+    *(f"action.{name}" for name in ("grant", "again", "update")),
+    *(
+        f"attempt.{part}.{status}"
+        for part in ("title", "lead")
+        for status in {*AttemptStatus, "verifying"} - {AttemptStatus.DECLINED, AttemptStatus.FAILED}
+    ),
+}
+
+
+def _named() -> set[str]:
+    """The keys that templates and code name."""
+    package = files("consent_gateway")
+    sources = [*package.iterdir(), *package.joinpath("templates").iterdir()]
+    content = "\n".join(each.read_text() for each in sources if each.name.endswith((".py", ".html")))
+    return set(re.findall(r"[\"']([a-z_]+(?:\.[a-z_]+)*)[\"']", content))
+
+
+def _stem(key: str) -> str:
+    return key.removesuffix(".one").removesuffix(".other")
+
+
+def test_every_text_that_can_be_chosen_exists() -> None:
+    missing = sorted(CHOSEN - TEXTS.keys())
+    assert not missing
+
+
+def test_no_text_is_left_over() -> None:
+    unused = {key for key in TEXTS if key not in CHOSEN and key not in _named() and _stem(key) not in _named()}
+    assert not unused
+
+
+def test_forms_for_one_and_many_come_in_pairs_with_the_same_gaps() -> None:
+    for key in TEXTS:
+        if key.endswith(".one"):
+            gaps = [set(re.findall(r"{(\w+)}", TEXTS[each])) for each in (key, _stem(key) + ".other")]
+            assert gaps[0] == gaps[1], key
+
+
+def test_what_fills_a_text_is_escaped_unless_it_is_markup() -> None:
+    assert text("account.sign_out") == "Sign out"
+    shown = text("screen.caption", tenant="<b>Contoso</b> & {0}")
+    assert shown == Markup("Permission sets on &lt;b&gt;Contoso&lt;/b&gt; &amp; {0}")
+    assert text("tenant.checked", time=Markup("<time>now</time>")) == Markup("Checked <time>now</time>")
+
+
+def test_a_count_chooses_the_form() -> None:
+    assert [text("permissions", count=count) for count in (0, 1, 4)] == [
+        "0 permissions",
+        "1 permission",
+        "4 permissions",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("items", "shown"),
+    [
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b"], "a and b"),
+        (["a", "b", "c"], "a, b and c"),
+        (list("abcde"), "a, b and 3 more"),
+    ],
+)
+def test_lists_read_as_sentences(items: list[str], shown: str) -> None:
+    assert listed(items) == shown
+
+
+def test_alternatives_read_as_sentences() -> None:
+    assert alternatives(["a", "b", "c"]) == "a, b or c"
