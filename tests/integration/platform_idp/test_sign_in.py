@@ -200,6 +200,14 @@ async def test_what_a_stranger_puts_into_the_url_is_not_markup(browser: httpx.As
     assert "<script" not in page.text
 
 
+async def test_what_a_stranger_puts_into_a_sign_out_link_is_not_markup(browser: httpx.AsyncClient) -> None:
+    await choose(browser, "adatum.admin")
+    page = await browser.get("/logout", params={"state": '"><script>alert(1)</script>'})
+
+    assert "Sign out?" in page.text
+    assert "<script" not in page.text
+
+
 async def test_a_code_is_good_once(browser: httpx.AsyncClient) -> None:
     code = answer(await choose(browser, "northwind.viewer"))["code"]
 

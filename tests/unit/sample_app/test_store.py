@@ -128,8 +128,10 @@ def test_the_newest_name_wins(store: Store) -> None:
     assert accept(store, push("tenant.updated", revision=4, tenant={**CONTOSO, "name": "Contoso AG"})) == "applied"
     assert accept(store, push("tenant.updated", revision=2, tenant={**CONTOSO, "name": "Older"})) == "stale_revision"
     accept(store, push(revision=5, tenant={"id": CONTOSO["id"], "name": None}))
+    late = push(revision=1, permission_set_id="manage-accounts", tenant={**CONTOSO, "name": "Oldest"})
+    assert accept(store, late) is Verdict.APPLIED  # news about its permission set, but not about the name
 
-    assert [grant.tenant_name for grant in store.grants()] == ["Contoso AG"]
+    assert {grant.tenant_name for grant in store.grants()} == {"Contoso AG"}
 
 
 def test_what_cannot_be_read_is_kept_aside(store: Store) -> None:
