@@ -1,6 +1,7 @@
 """The whole system on ports and data of its own, and the people who use it. Knows addresses and pages only."""
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -116,12 +117,14 @@ class Platform:
         """What the sample app accepted about a grant."""
         async with httpx.AsyncClient(trust_env=False) as client:
             received = (await client.get(self.url("app", "/api/received"))).json()["items"]
+        pushes = [item | json.loads(item["body"]) for item in received if item["verified"]]
+        wanted = {"permission_set_id": permission_set_id, "status": status}
         return [
-            item
-            for item in received
-            if item["data"].get("tenant", {}).get("id") == tenant_id
-            and item["data"].get("permission_set_id") == permission_set_id
-            and item["data"].get("status") == status
+            push
+            for push in pushes
+            if push["type"] == "permission.status_changed"
+            and push["data"]["tenant"]["id"] == tenant_id
+            and wanted.items() <= push["data"].items()
         ]
 
     async def pushed(
