@@ -4,7 +4,8 @@ import argparse
 import asyncio
 import sys
 
-from consent_gateway.app import NAME, create_app
+from consent_gateway.app import create_app
+from consent_gateway.core import NAME
 from consent_gateway.credentials import CredentialError
 from consent_gateway.errors import CatalogError
 from consent_gateway.republish import republish

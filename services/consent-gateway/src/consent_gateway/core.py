@@ -1,0 +1,132 @@
+"""The core with its adapters, put together once; ``app`` adds the HTTP side, tests drive it directly."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from consent_gateway.catalog import Catalog
+from consent_gateway.catalog_file import load_catalog
+from consent_gateway.changes import Changes
+from consent_gateway.checks import Rules as CheckRules
+from consent_gateway.consent import Consent
+from consent_gateway.entra import Entra
+from consent_gateway.ledger import Ledger
+from consent_gateway.monitor import Monitor
+from consent_gateway.neighbours import Neighbours
+from consent_gateway.operations import Operations
+from consent_gateway.registrations import Registrations
+from consent_gateway.settings import Settings
+from consent_gateway.starts import Rules, Starts
+from consent_gateway.store import Store
+from consent_gateway.verification import Verification
+from shared import mongo
+from shared.kafka import Publisher
+from shared.outbox import Relay
+
+if TYPE_CHECKING:
+    from shared.mongo import Database
+
+NAME = "consent-gateway"
+
+
+def utc_now() -> datetime:
+    """The clock of the service."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Core:
+    """Everything but HTTP. Nothing is connected before it is used."""
+
+    catalog: Catalog
+    database: "Database"
+    store: Store
+    operations: Operations
+    entra: Entra
+    consent: Consent
+    verification: Verification
+    monitor: Monitor
+    changes: Changes
+    publisher: Publisher
+    relay: Relay
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Core":
+        """The core for these settings.
+
+        Raises:
+            CatalogError, CredentialError, OSError: a file that a setting names can't be used; the message is one line.
+        """
+        catalog = load_catalog(settings.catalog.path, settings.catalog.client_ids)
+        entra = Entra.of(settings.entra, catalog)
+        database = mongo.connect(settings.mongo)
+        owner = f"{NAME}-{secrets.token_hex(4)}"
+        publisher = Publisher(settings.kafka, client_id=NAME)
+        relay = Relay(database, publisher, owner=owner)
+        ledger = Ledger(database, catalog, cloud=settings.entra.cloud, exclusive=settings.tenant_sharing == "exclusive")
+        store = Store(database, catalog, ledger)
+        verification = Verification(
+            catalog,
+            CheckRules(
+                interval_seconds=settings.drift.interval_seconds,
+                negatives=settings.drift.negatives,
+                negatives_span_seconds=settings.drift.negatives_span_seconds,
+            ),
+            prober=entra.probe,
+            registrations=Registrations(entra.probe, monotonic=time.monotonic),
+            grants=store.grants,
+            changes=store,
+            committed=relay.poke,
+            clock=utc_now,
+        )
+        return cls(
+            catalog=catalog,
+            database=database,
+            store=store,
+            operations=Operations(ledger, catalog),
+            entra=entra,
+            consent=_consent(settings, catalog, store, entra=entra, verification=verification, relay=relay),
+            verification=verification,
+            monitor=Monitor(
+                store.grants, verification, owner=owner, concurrency=settings.entra.concurrency, clock=utc_now
+            ),
+            changes=Changes(database),
+            publisher=publisher,
+            relay=relay,
+        )
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Close every connection on leaving."""
+        try:
+            async with self.entra.open():
+                yield
+        finally:
+            await self.publisher.close()
+            await mongo.close(self.database)
+
+
+def _consent(
+    settings: Settings, catalog: Catalog, store: Store, *, entra: Entra, verification: Verification, relay: Relay
+) -> Consent:
+    rules = Rules(
+        public_url=settings.public_url,
+        attempt_seconds=settings.consent.attempt_seconds,
+        wait_seconds=settings.consent.wait_seconds,
+        verify_deadline_seconds=settings.consent.verify_deadline_seconds,
+    )
+    neighbours = Neighbours(
+        attempts=store.attempts,
+        records=store,
+        entra=entra.tokens,
+        grants=store.grants,
+        verification=verification,
+        committed=relay.poke,
+        clock=utc_now,
+    )
+    starts = Starts(catalog, rules, attempts=store.attempts, entra=entra.tokens, clock=utc_now)
+    return Consent(catalog, rules, starts, neighbours)
