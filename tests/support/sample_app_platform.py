@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -60,6 +61,7 @@ class Platform:
     failing: bool = False
     tokens_refused: int = 0
     page_size: int = 100
+    events_kept_since: datetime = datetime(2000, 1, 1, tzinfo=UTC)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def secret_of(self, app_id: str) -> str:
@@ -125,7 +127,10 @@ class Platform:
             item["secret"] = new_secret()
             return JSONResponse(item)
         if action == "recover":
-            self.recovered_since.append((await request.json())["since"])
+            since = (await request.json())["since"]
+            if datetime.fromisoformat(since) < self.events_kept_since:
+                return JSONResponse({"title": "Unprocessable Entity", "detail": "too long ago"}, 422)
+            self.recovered_since.append(since)
             item["enabled"] = True
         return JSONResponse({}, 202)
 

@@ -1,6 +1,6 @@
 """The app keeps itself subscribed, whatever happens to it or to the notifier."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -129,6 +129,20 @@ async def test_what_it_missed_while_it_was_away_is_asked_for(platform: Platform,
     await eventually(sample.ready)
     (since,) = platform.recovered_since
     assert datetime.fromisoformat(since) == datetime.fromisoformat(received["received_at"]) - timedelta(days=5)
+
+
+async def test_it_comes_back_even_after_events_have_been_forgotten(
+    platform: Platform, start_sample: StartSample
+) -> None:
+    sample = await start_sample()
+    await eventually(sample.ready)
+    for subscription in platform.subscriptions.values():
+        subscription["enabled"] = False
+    platform.events_kept_since = datetime.now(UTC) - timedelta(days=1)
+
+    sample = await start_sample()
+    await eventually(sample.ready)
+    assert len(platform.recovered_since) == 1
 
 
 async def test_disabled_while_it_runs_it_waits_for_a_person(platform: Platform, start_sample: StartSample) -> None:

@@ -11,7 +11,14 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class PlatformError(Exception):
-    """The platform could not be reached, or said no. The message names the part and what it answered."""
+    """The platform could not be reached, or said no. The message names the part and what it answered.
+
+    ``status`` is its HTTP status, None where there was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Subscription(BaseModel):
@@ -131,13 +138,10 @@ class Notifier:
         url = f"{self._url}/v1/subscriptions{path}"
         try:
             return await _call(self._http, method, url, answer, part="notifier", headers=headers, **request)
-        except _Unauthorized:
-            self._tokens.forget(self._app_id)
+        except PlatformError as error:
+            if error.status == 401:
+                self._tokens.forget(self._app_id)
             raise
-
-
-class _Unauthorized(PlatformError):
-    pass
 
 
 async def _call(
@@ -155,8 +159,8 @@ async def _call(
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise PlatformError(f"the {part} cannot be reached ({type(error).__name__})") from None
     if not response.is_success:
-        refusal = _Unauthorized if response.status_code == 401 else PlatformError
-        raise refusal(f"the {part} answered {response.status_code} ({_reason(response)})")
+        message = f"the {part} answered {response.status_code} ({_reason(response)})"
+        raise PlatformError(message, status=response.status_code)
     try:
         return answer.model_validate_json(response.content or b"{}")
     except ValidationError:

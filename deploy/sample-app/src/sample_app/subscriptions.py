@@ -120,7 +120,14 @@ class Subscriber:
 
     async def _recover(self, subscription_id: str) -> None:
         last = await self._store.run(lambda store: store.last_accepted_at(self.app_id))
-        await self._notifier.recover(subscription_id, since=(last or datetime.now(UTC)) - _LOOK_BACK)
+        now = datetime.now(UTC)
+        try:
+            await self._notifier.recover(subscription_id, since=(last or now) - _LOOK_BACK)
+        except PlatformError as error:
+            if error.status != 422:
+                raise
+            # Away for longer than events are kept: from here on it is told again, the rest stands in the registry.
+            await self._notifier.recover(subscription_id, since=now)
 
     async def _with_own(self, action: Callable[[str], Awaitable[None]]) -> None:
         if self.subscription_id is None:
