@@ -11,7 +11,7 @@ import pytest
 
 from launcher.errors import LauncherError
 from launcher.parts import HttpService, Job
-from launcher.ports import LOOPBACK, free_port
+from launcher.ports import free_port
 from launcher.supervisor import Member, State, Supervisor
 from support.eventually import eventually
 
@@ -48,7 +48,7 @@ def service(tmp_path: Path) -> Callable[..., HttpService]:
             name,
             argv=[sys.executable, "-c", program, str(port)],
             env={},
-            ready_url=f"http://{LOOPBACK}:{port}/readyz",
+            port=port,
             log_file=tmp_path / f"{name}.log",
         )
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from launcher import jars
+from launcher import fetch
 from launcher.errors import DownloadError
 from launcher.jars import Jar, ensure_jars, read_lock
 from launcher.kafka import FILES
@@ -23,15 +23,19 @@ sha256 = "{sha256}"
 class Repository:
     """Stands in for Maven Central: delivers the same bytes for everything."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, *, failures: int = 0) -> None:
         self.content = content
+        self.failures = failures
         self.asked = 0
 
     def download(self, artifact: SimpleNamespace) -> Path:
         self.asked += 1
-        path = artifact.context.repo_cache / "arrived.jar"
-        path.write_bytes(self.content)
-        return Path(path)
+        assert not artifact.cached_path.exists(), "jgo refuses to overwrite"
+        artifact.cached_path.parent.mkdir(parents=True, exist_ok=True)
+        if self.asked <= self.failures:
+            raise OSError("connection reset")
+        artifact.cached_path.write_bytes(self.content)
+        return Path(artifact.cached_path)
 
 
 @pytest.fixture
@@ -42,7 +46,7 @@ def lock_file(tmp_path: Path) -> Path:
 
 
 def use(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jars, "PythonResolver", lambda: repository)
+    monkeypatch.setattr(fetch, "PythonResolver", lambda: repository)
 
 
 def test_an_archive_is_fetched_once_and_kept(lock_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +64,20 @@ def test_an_archive_with_another_checksum_is_never_kept(
     lock_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(Repository(b"something else"), monkeypatch)
-    with pytest.raises(DownloadError, match=r"broker-1\.0\.jar as fetched does not have the sha256 of the lock file"):
+    with pytest.raises(DownloadError, match=r"broker-1\.0\.jar .* does not have the sha256 of the lock file"):
         ensure_jars(lock_file, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_fetch_that_fails_is_tried_again_and_then_said(
+    lock_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(Repository(CONTENT, failures=2), monkeypatch)
+    (path,) = ensure_jars(lock_file, cache=tmp_path / "cache")
+    assert path.read_bytes() == CONTENT
+    use(Repository(CONTENT, failures=3), monkeypatch)
+    with pytest.raises(DownloadError, match=r"cannot fetch broker-1\.0\.jar .*: connection reset\. .* KAFKA_HOME"):
+        ensure_jars(lock_file, cache=tmp_path / "other")
 
 
 def test_an_archive_that_was_changed_in_the_cache_is_fetched_again(

@@ -1,6 +1,7 @@
 """One run of the whole stack at a terminal: start, say where everything is, keep it running, stop it."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine
 from typing import Any
@@ -11,6 +12,9 @@ from launcher.folder import StackFolder
 from launcher.ports import LOOPBACK
 from launcher.stack import issuer, members
 from launcher.supervisor import Supervisor
+
+# make and timeout pass on a signal that the terminal or the process group has already delivered.
+SAME_SIGNAL_SECONDS = 1.0
 
 READY = """
 The consent platform runs; it was ready after {seconds:.1f} s.
@@ -59,15 +63,25 @@ def _on_signals(supervisor: Supervisor) -> asyncio.Event:
     stopping = asyncio.Event()
     kills: set[asyncio.Task[None]] = set()
     loop = asyncio.get_running_loop()
+    first = 0.0
 
     def on_signal() -> None:
-        if stopping.is_set():
-            kills.add(loop.create_task(supervisor.kill()))
-        stopping.set()
+        nonlocal first
+        if not stopping.is_set():
+            first = loop.time()
+            stopping.set()
+        elif loop.time() - first > SAME_SIGNAL_SECONDS:
+            kills.add(loop.create_task(_end_at_once(supervisor)))
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
     return stopping
+
+
+async def _end_at_once(supervisor: Supervisor) -> None:
+    """End all parts and this process, whatever it still waits for (a download cannot be interrupted)."""
+    await supervisor.kill()
+    os._exit(1)
 
 
 async def _until(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 import httpx
 
 from launcher.errors import StartError
+from launcher.ports import LOOPBACK, is_taken
 from launcher.process import ChildProcess
 
 READY_SECONDS = 90.0
@@ -33,7 +34,7 @@ class Part(Protocol):
 
 
 class HttpService:
-    """A process that is ready when a URL of it answers 200."""
+    """A process that is ready when its ``GET /readyz`` answers 200."""
 
     def __init__(
         self,
@@ -41,12 +42,13 @@ class HttpService:
         *,
         argv: Sequence[str],
         env: Mapping[str, str],
-        ready_url: str,
+        port: int,
         log_file: Path,
         cwd: Path | None = None,
     ) -> None:
         self.process = ChildProcess(name, argv=argv, env=env, log_file=log_file, cwd=cwd)
-        self._ready_url = ready_url
+        self._port = port
+        self._ready_url = f"http://{LOOPBACK}:{port}/readyz"
 
     async def start(self) -> None:
         """Start it and return when it is ready."""
@@ -62,6 +64,8 @@ class HttpService:
         await self.process.stop()
 
     async def _is_ready(self, client: httpx.AsyncClient) -> bool:
+        if not is_taken(self._port):  # cheaper to ask while the program starts
+            return False
         try:
             return (await client.get(self._ready_url)).status_code == 200
         except httpx.HTTPError:

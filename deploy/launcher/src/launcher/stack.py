@@ -58,7 +58,7 @@ def members(folder: StackFolder, addresses: Addresses, *, progress: Progress | N
             name,
             argv=[sys.executable, "-m", package],
             env={**_process(), "HTTP__HOST": LOOPBACK, "HTTP__PORT": str(ports[port]), **env},
-            ready_url=f"http://{LOOPBACK}:{ports[port]}/readyz",
+            port=ports[port],
             log_file=folder.logs / f"{name}.log",
             cwd=folder.path,
         )
