@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from aiokafka.errors import KafkaError
 
 from support import platform as platforms
 from support.browsing import Browser
@@ -151,7 +152,10 @@ async def settled(platform: Platform, receiver: Receiver, acknowledged: set[str]
     """Wait until all accounts balance; the last imbalance is the failure's message."""
 
     async def balance() -> bool:
-        ledger = await Ledger.read(platform)
+        try:
+            ledger = await Ledger.read(platform)
+        except KafkaError as error:
+            raise AssertionError("the broker is still starting") from error
         assert acknowledged <= ledger.attempts(), f"lost: {acknowledged - ledger.attempts()}"
         ledger.assert_in_order()
         ledger.assert_each_change_has_one_status_event()

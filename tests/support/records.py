@@ -19,8 +19,8 @@ async def records_on(
         auto_offset_reset="earliest",
         isolation_level="read_committed" if committed_only else "read_uncommitted",
     )
-    await consumer.start()
     try:
+        await consumer.start()
         numbers = await _partitions(consumer, topic)
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer.assign(partitions)
