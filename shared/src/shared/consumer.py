@@ -116,8 +116,11 @@ class BatchConsumer:
         """
         if self._failing is not None:
             raise RuntimeError(self._failing)
-        if not all(listener.settled.is_set() for listener in self._listeners):
-            raise RuntimeError("joining the consumer group")
+        for listener in self._listeners:
+            if listener.failing is not None:
+                raise RuntimeError(listener.failing)
+            if not listener.settled.is_set():
+                raise RuntimeError("joining the consumer group")
 
     def _build(self) -> KafkaBroker:
         options = client_options(self._settings)
@@ -164,12 +167,16 @@ class BatchConsumer:
                 await listener.settled.wait()
                 records = await _still_current(consumer, records)
             if records:
-                await self._on_batch(consumer, records, backoff)
+                await self._on_batch(consumer, records, listener, backoff)
 
         return on_batch
 
     async def _on_batch(
-        self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord[bytes, bytes]], backoff: Backoff
+        self,
+        consumer: AIOKafkaConsumer,
+        records: Sequence[ConsumerRecord[bytes, bytes]],
+        listener: "_Assigned",
+        backoff: Backoff,
     ) -> None:
         first: dict[TopicPartition, int] = {}
         after: dict[TopicPartition, int] = {}
@@ -192,13 +199,13 @@ class BatchConsumer:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            await self._rewind(consumer, first, error, backoff)
+            await self._rewind(consumer, first, error, listener, backoff)
             return
         except Exception as error:  # noqa: BLE001 - under MANUAL an escaping exception skips the batch for good
-            await self._rewind(consumer, first, error, backoff)
+            await self._rewind(consumer, first, error, listener, backoff)
             return
         backoff.reset()
-        self._failing = None
+        listener.failing = None
         RECORDS.labels(self._topic.name, self._group).inc(len(records))
         self._measure(consumer, after)
 
@@ -207,10 +214,10 @@ class BatchConsumer:
         consumer: AIOKafkaConsumer,
         first: dict[TopicPartition, int],
         error: BaseException,
+        listener: "_Assigned",
         backoff: Backoff,
     ) -> None:
         delay = backoff.next()
-        self._failing = type(error).__name__
         BATCH_FAILURES.labels(self._topic.name, self._group).inc()
         log.warning(
             "consumer.batch_failed",
@@ -221,10 +228,11 @@ class BatchConsumer:
             detail=str(error)[:300],
             retry_in_seconds=round(delay, 2),
         )
-        owned = consumer.assignment()
-        for partition, offset in first.items():
-            if partition in owned:
-                consumer.seek(partition, offset)
+        owned = first.keys() & consumer.assignment()
+        for partition in owned:
+            consumer.seek(partition, first[partition])
+        # What was taken away by a rebalance is somebody else's to do, and says nothing about this member any more.
+        listener.failing = type(error).__name__ if owned else None
         await asyncio.sleep(delay)
 
     async def _bury(self, dead: Sequence[DeadLetter]) -> None:
@@ -282,11 +290,12 @@ class BatchConsumer:
 
 
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ships no types
-    """Moves a consumer to the positions that the service keeps itself."""
+    """Follows what one loop is given: moves it to positions that the service keeps itself, knows how it fares."""
 
     def __init__(self, starting_positions: StartingPositions | None) -> None:
         self.subscriber: Any = None
         self.settled = asyncio.Event()
+        self.failing: str | None = None
         self._starting_positions = starting_positions
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002 - its interface
@@ -300,6 +309,7 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
             for partition, offset in positions.items():
                 if partition in assigned:
                     self.subscriber.consumer.seek(partition, offset)
+        self.failing = None
         self.settled.set()
 
     async def _ask(self, ask: StartingPositions, assigned: set[TopicPartition]) -> Mapping[TopicPartition, int]:
