@@ -26,6 +26,7 @@ from shared import web
 from shared.events import HeldApp, Permission
 from shared.mongo import Database
 
+HEARTBEAT_SECONDS = 0.2
 ENTRA = "https://login.entra.test"
 CONTOSO = "8f4c1a52-6d0e-4f2b-9a31-5b7e0c9d2a10"
 FABRIKAM = "1b0d7e63-2c94-4a8f-8e55-0f6a7b3c4d21"
@@ -239,16 +240,16 @@ class ScriptedConsent:
 class Hints:
     """Stands in for the change stream: ``tell`` wakes whoever watches an account."""
 
-    watchers: list[tuple[str, asyncio.Queue[str]]] = field(default_factory=list)
+    watchers: list[tuple[str, asyncio.Queue[str | None]]] = field(default_factory=list)
 
     @asynccontextmanager
     async def watch(self, account_id: str) -> AsyncIterator[AsyncIterator[str]]:
-        queue: asyncio.Queue[str] = asyncio.Queue()
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.watchers.append((account_id, queue))
 
         async def changes() -> AsyncIterator[str]:
-            while True:
-                yield await queue.get()
+            while (hint := await queue.get()) is not None:
+                yield hint
 
         try:
             yield changes()
@@ -260,6 +261,10 @@ class Hints:
             if watched == account_id:
                 queue.put_nowait(tenant_id)
 
+    def stop(self) -> None:
+        for _, queue in self.watchers:
+            queue.put_nowait(None)
+
 
 @dataclass
 class Console:
@@ -270,6 +275,7 @@ class Console:
     consent: ScriptedConsent
     hints: Hints
     tenants: list[Tenant]
+    client: httpx.AsyncClient
 
 
 def console_app(database: Database, client: httpx.AsyncClient, *, public_url: str, issuer: str) -> Console:
@@ -298,11 +304,17 @@ def console_app(database: Database, client: httpx.AsyncClient, *, public_url: st
     app.include_router(signin.router(gate, provider, pages, public_url=public_url))
     app.include_router(
         console.router(
-            gate=gate, pages=pages, catalog=catalog, consent=scripted, tenants_of=tenants_of, changes=watched
+            gate=gate,
+            pages=pages,
+            catalog=catalog,
+            consent=scripted,
+            tenants_of=tenants_of,
+            changes=watched,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
         )
     )
     app.include_router(
         callbacks.router(gate=gate, pages=pages, catalog=catalog, consent=scripted, tenants_of=tenants_of)
     )
     app.include_router(pages.router())
-    return Console(app, sessions, consent, hints, tenants)
+    return Console(app, sessions, consent, hints, tenants, client)

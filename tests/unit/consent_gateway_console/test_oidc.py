@@ -21,6 +21,15 @@ OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 SETTINGS = ConsoleSettings.model_validate(
     {"issuer": ISSUER, "client_id": "console", "client_secret": "se:cret/ü", "session_secret": "s" * 32}
 )
+NUMBERS = KEY.public_key().public_numbers()
+PUBLISHED = {
+    "kty": "RSA",
+    "kid": "k1",
+    "alg": "RS256",
+    "use": "sig",
+    "n": base64.urlsafe_b64encode(NUMBERS.n.to_bytes(256, "big")).rstrip(b"=").decode(),
+    "e": "AQAB",
+}
 
 
 def token(key: Any = KEY, *, algorithm: str = "RS256", without: tuple[str, ...] = (), **changes: Any) -> str:
@@ -52,7 +61,9 @@ class Issuer:
             "end_session_endpoint": f"{ISSUER}/logout",
             "authorization_response_iss_parameter_supported": True,
         }
-        self.tokens = lambda: httpx.Response(200, json={"access_token": "AT", "id_token": token()})
+        self.tokens: Callable[[], httpx.Response] = lambda: httpx.Response(
+            200, json={"access_token": "AT", "id_token": token()}
+        )
         self.asked: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -60,8 +71,7 @@ class Issuer:
         if request.url.path == "/token":
             return self.tokens()
         if request.url.path == "/keys":
-            key = jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
-            return httpx.Response(200, json={"keys": [key | {"kid": "k1", "alg": "RS256", "use": "sig"}]})
+            return httpx.Response(200, json={"keys": [PUBLISHED]})
         return httpx.Response(200, json=self.discovery)
 
 

@@ -40,26 +40,26 @@ def test_tenants_are_sections_by_name_with_every_set_as_a_row(catalog: Catalog) 
 
 
 @pytest.mark.parametrize(
-    ("tenant_id", "permission_set_id", "status", "action", "why"),
+    ("where", "status", "action", "why"),
     [
-        (CONTOSO, "read-directory-data", "granted", None, "why.granted_by"),
-        (CONTOSO, "read-activity-data", "update_available", "action.update", "why.update_available"),
-        (CONTOSO, "manage-accounts", "partial", "action.again", "why.partial"),
-        (CONTOSO, "read-protected-content", None, "action.grant", None),
-        (FABRIKAM, "read-directory-data", "verifying", None, "why.verifying"),
-        (FABRIKAM, "manage-accounts", "blocked", None, "why.blocked"),
-        (FABRIKAM, "read-saas-posture", "revoked", "action.again", "why.revoked.removed"),
+        ((CONTOSO, "read-directory-data"), "granted", None, "why.granted_by"),
+        ((CONTOSO, "read-activity-data"), "update_available", "action.update", "why.update_available"),
+        ((CONTOSO, "manage-accounts"), "partial", "action.again", "why.partial"),
+        ((CONTOSO, "read-protected-content"), None, "action.grant", None),
+        ((FABRIKAM, "read-directory-data"), "verifying", None, "why.verifying"),
+        ((FABRIKAM, "manage-accounts"), "blocked", None, "why.blocked"),
+        ((FABRIKAM, "read-saas-posture"), "revoked", "action.again", "why.revoked.removed"),
     ],
 )
 def test_each_status_has_its_reason_and_its_one_next_action(
-    catalog: Catalog, tenant_id: str, permission_set_id: str, status: str | None, action: str | None, why: str | None
+    catalog: Catalog, where: tuple[str, str], status: str | None, action: str | None, why: str | None
 ) -> None:
-    shown = row(screen(catalog, every_status(catalog), location=HERE), tenant_id, permission_set_id)
+    shown = row(screen(catalog, every_status(catalog), location=HERE), *where)
     assert shown.status == status
     assert (shown.action.label if shown.action else None) == action
     assert (shown.why.key if shown.why else None) == why
     if shown.action:
-        assert shown.action.tenant_id == tenant_id
+        assert shown.action.tenant_id == where[0]
 
 
 def test_a_status_that_is_not_known_yet_is_shown_without_an_action(catalog: Catalog) -> None:

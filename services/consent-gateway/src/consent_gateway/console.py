@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -16,14 +17,22 @@ from consent_gateway.overview import Location, screen
 from consent_gateway.pages import Pages
 from consent_gateway.sessions import Session
 
-HEARTBEAT_SECONDS = 15.0
 OPEN_DETAILS = 50
+
+Watched = AbstractAsyncContextManager[AsyncIterator[str]]
 
 
 def router(
-    *, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent, tenants_of: ReadTenants, changes: Changes
+    *,
+    gate: Gate,
+    pages: Pages,
+    catalog: Catalog,
+    consent: Consent,
+    tenants_of: ReadTenants,
+    changes: Changes,
+    heartbeat_seconds: float = 15.0,
 ) -> APIRouter:
-    """The console's routes. ``tenants_of`` reads the tenants of an account with their grants."""
+    """The console's routes. At each heartbeat a live stream looks whether its person is still signed in."""
     routes = gate.router()
     SignedIn = Annotated[Session, Depends(gate.person)]  # noqa: N806 - a type
     Form = Annotated[Posted, Depends(gate.posted)]  # noqa: N806 - a type
@@ -53,7 +62,8 @@ def router(
 
     @routes.get(f"{SCREEN}/events")
     async def events(request: Request, session: SignedIn) -> Response:
-        stream = _live(gate, request, changes, account_id=person_of(session).account_id)
+        watched = changes.watch(person_of(session).account_id)
+        stream = _live(gate, request, watched, heartbeat_seconds=heartbeat_seconds)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @routes.post(f"{SCREEN}/consents")
@@ -90,18 +100,18 @@ def _location(request: Request) -> Location:
     )
 
 
-async def _live(gate: Gate, request: Request, changes: Changes, *, account_id: str) -> AsyncIterator[str]:
+async def _live(gate: Gate, request: Request, watched: Watched, *, heartbeat_seconds: float) -> AsyncIterator[str]:
     """Server-sent events: ``changed`` when the page is to be read anew, ``ended`` when the sign-in is over.
 
     The first ``changed`` comes at once: it closes the gap between the page and the stream, and that of a lost
     connection. What changed is not said here, so nothing can be missed by missing an event.
     """
-    async with changes.watch(account_id) as stream:
+    async with watched as stream:
         pending = asyncio.ensure_future(anext(stream))
         try:
             yield "retry: 1000\nevent: changed\ndata:\n\n"
             while True:
-                await asyncio.wait({pending}, timeout=HEARTBEAT_SECONDS)
+                await asyncio.wait({pending}, timeout=heartbeat_seconds)
                 if pending.done():
                     pending.result()
                     pending = asyncio.ensure_future(anext(stream))
