@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from support.eventually import eventually
 from support.records import records_on
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Deployment:
@@ -178,6 +179,13 @@ def more_than(count: int, seen: set[str]) -> bool:
     return len(seen) > count
 
 
+async def publishing_is_free(deployment: Deployment) -> bool:
+    """Whether the lease of the state publisher was given back, as an orderly stop does."""
+    async with AsyncMongoClient[dict[str, Any]](deployment.mongo.url, tz_aware=True) as client:
+        lease = await client[deployment.database]["leases"].find_one({"_id": "state-publisher"})
+    return lease is not None and lease["until"] <= datetime.now(UTC)
+
+
 async def ready(process: ChildProcess, *, within: float = PATIENCE) -> None:
     await process.wait_until_ready(lambda: is_ready(process), timeout=within)
 
@@ -304,7 +312,8 @@ async def test_it_starts_before_kafka_and_mongodb_and_stops_in_order(
         await deployment.check_ledger(sent, tenants=3, revisions=4)
         await ready(replica)
         await replica.stop(grace=20)
-        assert replica.exit_status == 0
+        assert replica.exit_status == -signal.SIGTERM, "uvicorn stops in order, then ends by the signal it was sent"
+        assert await publishing_is_free(deployment)
     finally:
         await replica.stop(grace=1)
         await unused_kafka.stop()
