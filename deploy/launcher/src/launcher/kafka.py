@@ -16,8 +16,8 @@ from launcher.jars import Progress, ensure_jars
 from launcher.ports import LOOPBACK, free_port, is_taken
 from launcher.process import ChildProcess
 
-START_SECONDS = 60.0
-FORMAT_SECONDS = 30.0
+START_SECONDS = 120.0
+FORMAT_SECONDS = 60.0
 PROBE_MS = 1500
 # A small heap, the collector for small heaps, and only the quick compiler: half the memory and start-up time.
 JVM_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")

@@ -17,7 +17,7 @@ from launcher.ports import LOOPBACK, free_port
 from launcher.process import ChildProcess
 
 REPLICA_SET = "rs0"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 # Two thirds of a second is many times what a loopback call needs, and short enough to look at the process again.
 PROBE_MS = 700
 NOT_YET_INITIALIZED = 94

@@ -10,7 +10,7 @@ from launcher.errors import StartError
 from launcher.ports import LOOPBACK, is_taken
 from launcher.process import ChildProcess
 
-READY_SECONDS = 90.0
+READY_SECONDS = 120.0
 JOB_SECONDS = 120.0
 PROBE_SECONDS = 2.0
 # Not more often: services may log every request.
