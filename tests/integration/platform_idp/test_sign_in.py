@@ -330,6 +330,6 @@ async def test_every_page_is_made_for_screen_readers_and_says_what_it_is(browser
         assert page.text.count("<h1>") == 1
         assert "never expose it" in page.text
         assert "<script" not in page.text
-        assert page.headers["referrer-policy"] == "no-referrer"
+        assert page.headers["referrer-policy"] == "same-origin"
         assert page.headers["cache-control"] == "no-store"
     assert (await browser.get("/style.css")).headers["content-type"].startswith("text/css")

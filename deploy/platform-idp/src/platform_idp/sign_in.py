@@ -154,6 +154,9 @@ def routes(sign_in_pages: SignInPages) -> list[Route]:
         own_button = by_form and parameters.get("confirm") == "yes" and _is_own_page(request)
         return sign_in_pages.sign_out(request, parameters, confirmed=own_button)
 
+    async def no_icon(_request: Request) -> Response:
+        return Response(status_code=204)
+
     async def style(_request: Request) -> Response:
         return Response(stylesheet(), media_type="text/css", headers={"Cache-Control": "max-age=300"})
 
@@ -163,6 +166,7 @@ def routes(sign_in_pages: SignInPages) -> list[Route]:
         Route("/sign-in", choose, methods=["POST"]),
         Route("/logout", sign_out, methods=["GET", "POST"]),
         Route("/style.css", style),
+        Route("/favicon.ico", no_icon),
     ]
 
 

@@ -20,7 +20,7 @@ _HEADERS = {
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; "
         "form-action 'self'; frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # no-referrer would make browsers hide the Origin of our own forms
     "X-Content-Type-Options": "nosniff",
 }
 _SMALL_WORDS = frozenset({"and", "of", "to"})

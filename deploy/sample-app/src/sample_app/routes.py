@@ -102,6 +102,9 @@ def page_routes(pages: Pages, subscribers: list[Subscriber], faults: Faults, cha
             return await pages.page(notice=f"That did not work: {error}.", status=502)
         return RedirectResponse("/", 303)
 
+    async def no_icon(_request: Request) -> Response:
+        return Response(status_code=204)
+
     async def style(_request: Request) -> Response:
         return Response(asset("style.css"), media_type="text/css")
 
@@ -115,6 +118,7 @@ def page_routes(pages: Pages, subscribers: list[Subscriber], faults: Faults, cha
         Route("/faults", set_fault, methods=["POST"]),
         Route("/subscription", act, methods=["POST"]),
         Route("/style.css", style),
+        Route("/favicon.ico", no_icon),
         Route("/live.js", script),
     ]
 
