@@ -34,8 +34,13 @@ def create_app(settings: Settings) -> FastAPI:
         CatalogError, CredentialError, OSError: a file that a setting names can't be used; the message is one line.
     """
     core = Core.of(settings)
-    issuer = httpx.AsyncClient(timeout=5.0)
-    sessions = Sessions(core.database, secret=settings.console.session_secret.get_secret_value())
+    issuer = httpx.AsyncClient(timeout=5.0, trust_env=False)
+    sessions = Sessions(
+        core.database,
+        secret=settings.console.session_secret.get_secret_value(),
+        seconds=settings.console.session_seconds,
+        idle_seconds=settings.console.session_idle_seconds,
+    )
     indexes = Indexes(core.store.create_indexes, sessions.create_indexes)
 
     @asynccontextmanager
@@ -50,7 +55,6 @@ def create_app(settings: Settings) -> FastAPI:
                     changes=core.changes.run(),
                 )
             )
-            stack.callback(core.changes.close)
             yield
 
     app = FastAPI(
@@ -62,6 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    # Open pages end when the signal comes: the server waits for them before it ends the lifespan.
+    app.state.on_exit = core.changes.close
     app.add_exception_handler(Refused, api.on_refused)
     app.include_router(
         api.router(
@@ -92,9 +98,10 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
         client=issuer,
         metadata_url=settings.console.metadata_url,
     )
-    pages = Pages(form_targets=FormTargets(core.entra.tokens.authorization_origin))
+    pages = Pages(form_targets=FormTargets(provider.authorization_origin, core.entra.tokens.authorization_origin))
     gate = Gate(sessions, provider, pages, public_url=settings.public_url)
     catalog, consent, tenants_of = core.catalog, core.consent, core.store.grants.grants_of
+    app.include_router(pages.router())
     app.include_router(signin.router(gate, provider, pages, public_url=settings.public_url))
     app.include_router(
         console.router(

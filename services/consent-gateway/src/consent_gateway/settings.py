@@ -72,6 +72,8 @@ class ConsoleSettings(BaseModel):
     client_id: str = Field("consent-console", description="Client id of the console at the issuer.")
     client_secret: SecretStr = Field(description="Client secret of the console at the issuer.")
     session_secret: SecretStr = Field(description="At least 32 characters; seals the console's sessions and forms.")
+    session_seconds: int = Field(28_800, ge=300, description="How long a sign-in lasts at most.")
+    session_idle_seconds: int = Field(3_600, ge=60, description="How long a sign-in lasts without a request.")
 
     @model_validator(mode="after")
     def _secret_is_long(self) -> Self:
