@@ -98,6 +98,7 @@ class Relay:
                     token = await self._lease.acquire()
                     if token is None:
                         self._failing = None
+                        PENDING_AGE.set(0)  # its holder measures it; a value of earlier would stay for ever
                         await asyncio.sleep(LEASE_SECONDS / 4)
                         continue
                     log.info("relay.lease_taken", token=token)
