@@ -15,7 +15,7 @@ SOURCES  := $(wildcard shared/src services/*/src deploy/*/src) tests bench docs 
 DEMO_ENV := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo token test test-unit check format docs lock bench clean
+.PHONY: help setup demo token test test-unit check format docs screenshots lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ format: $(VENV)/.dev ## Apply the formatting and the safe fixes of the linter
 
 docs: $(VENV)/.dev ## Write what is generated from the code: configuration, schemas, AsyncAPI
 	$(BIN)/python docs/generate.py
+
+screenshots: $(VENV)/.dev ## Take the pictures of docs/screenshots anew, in a real Chromium
+	SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/e2e/test_browser.py
 
 bench: $(VENV)/.dev ## Measure the hot paths against their floors (BENCH=projection|delivery|latency for one)
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
