@@ -4,17 +4,21 @@ Motor is what the platform uses; its support ends on 2027-05-14. Everything in w
 asynchronous client is in this module, so that the change is one setting (``MONGO__DRIVER``) and both are tested.
 """
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bson.codec_options import CodecOptions
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
+from shared.backoff import Backoff
 from shared.settings import MongoSettings
 
 if TYPE_CHECKING:
@@ -36,6 +40,8 @@ else:
     Client = Database = Collection = Session = Any
 
 Result = TypeVar("Result")
+
+TRANSACTION_SECONDS = 30.0
 
 
 def connect(settings: MongoSettings) -> "Database":
@@ -87,19 +93,54 @@ async def transaction(database: "Database", work: Callable[["Session"], Awaitabl
     """Run ``work`` in one transaction with snapshot reads and majority writes, and return its result.
 
     ``work`` is run again on a write conflict or a change of primary, so it must have no effect besides its writes
-    through the session. When the answer to a commit is lost, the commit is repeated; ``work`` isn't.
+    through the session. When the answer to a commit is lost, the commit is repeated; ``work`` isn't. The loop is that
+    of MongoDB's "convenient API for transactions", written out because Motor's own (3.7) gives up when it is the commit
+    that meets the conflict.
 
     Raises:
         PyMongoError: the transaction could not be committed in time; after a network fault it may have been.
     """
     session: Any = await settle(database.client.start_session())
+    deadline = monotonic() + TRANSACTION_SECONDS
+    backoff = Backoff(first=0.005, cap=0.5)
     async with session:
-        return cast(
-            "Result",
-            await session.with_transaction(
-                work, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(w="majority", j=True)
-            ),
-        )
+        while True:
+            await settle(
+                session.start_transaction(
+                    read_concern=ReadConcern("snapshot"), write_concern=WriteConcern(w="majority", j=True)
+                )
+            )
+            try:
+                result = await work(session)
+            except BaseException as error:
+                if session.in_transaction:
+                    await session.abort_transaction()
+                if not _again(error, "TransientTransactionError", deadline):
+                    raise
+            else:
+                if await _commit(session, deadline):
+                    return result
+            await asyncio.sleep(backoff.next())
+
+
+async def _commit(session: Any, deadline: float) -> bool:  # noqa: ANN401 - the session of either driver
+    """Commit; False when the whole transaction is to be run again."""
+    backoff = Backoff(first=0.05, cap=1.0)
+    while True:
+        try:
+            await session.commit_transaction()
+        except PyMongoError as error:
+            if _again(error, "TransientTransactionError", deadline):
+                return False
+            if not _again(error, "UnknownTransactionCommitResult", deadline):
+                raise
+            await asyncio.sleep(backoff.next())
+        else:
+            return True
+
+
+def _again(error: BaseException, label: str, deadline: float) -> bool:
+    return isinstance(error, PyMongoError) and error.has_error_label(label) and monotonic() < deadline
 
 
 async def aggregate(

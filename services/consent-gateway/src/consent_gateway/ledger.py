@@ -4,10 +4,12 @@ Every uniqueness rule is an ``_id``; every document that a decision relied on is
 decisions touch can't both commit (no write skew under snapshot isolation).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
 
 from pymongo.errors import DuplicateKeyError
 
@@ -101,9 +103,14 @@ class Ledger:
         self._catalog = catalog
         self._cloud = cloud
         self._exclusive = exclusive
+        # Whoever waits keeps the lock alive, so that memory doesn't grow with the accounts ever seen.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def transact(self, work: Callable[[Books], Awaitable[Result]]) -> Result:
+    async def transact(self, account_id: str, work: Callable[[Books], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction, again whenever another one was in its way.
+
+        Within this process an account's transactions wait for each other: what would conflict anyway, on its slots,
+        is not tried in vain. Over processes the conflicts decide.
 
         Raises:
             PyMongoError: it could not be committed in time.
@@ -112,13 +119,14 @@ class Ledger:
         async def run(session: "Session") -> Result:
             return await work(Books(self, session))
 
-        for _ in range(RACES):
-            try:
-                return await transaction(self.database, run)
-            except DuplicateKeyError:
-                # Somebody made the document since our snapshot was taken: with a new snapshot it is there.
-                continue
-        return await transaction(self.database, run)
+        async with self._turns.setdefault(account_id, asyncio.Lock()):
+            for _ in range(RACES):
+                try:
+                    return await transaction(self.database, run)
+                except DuplicateKeyError:
+                    # Somebody made the document since our snapshot was taken: with a new snapshot it is there.
+                    continue
+            return await transaction(self.database, run)
 
     async def write(self, session: "Session", turn: Turn, change: Change, slots: Slots) -> tuple[Grant, ...]:
         """As ``Books.write``."""

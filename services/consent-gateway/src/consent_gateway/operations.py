@@ -40,7 +40,7 @@ class Operations:
             change = Change(grants=[after], cause="operator", actor=actor)
             return (await books.write(turn, change))[0]
 
-        return await self._ledger.transact(work)
+        return await self._ledger.transact(account_id, work)
 
     async def disconnect(self, account_id: str, tenant_id: str, *, actor: Actor) -> tuple[Grant, ...]:
         """End every grant on the tenant, free its link and slots.
@@ -59,7 +59,7 @@ class Operations:
             change = Change(grants=ended, removed=str(Reason.DISCONNECTED), cause="operator", actor=actor)
             return await books.write(turn, change)
 
-        return await self._ledger.transact(work)
+        return await self._ledger.transact(account_id, work)
 
     async def move_app(self, account_id: str, app_id: str, tenant_id: str, *, actor: Actor) -> tuple[Grant, ...]:
         """Let a limited app use this tenant instead of the one that it uses. Grants of both tenants change at once.
@@ -96,7 +96,7 @@ class Operations:
             gained = [with_app(grant, app_id, epoch) for grant in gaining]
             return changed + await books.write(target, replace(cause, grants=gained))
 
-        return await self._ledger.transact(work)
+        return await self._ledger.transact(account_id, work)
 
 
 def _serves(grant: Grant, app_id: str) -> bool:

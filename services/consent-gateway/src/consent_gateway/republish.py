@@ -41,6 +41,6 @@ async def _send_all(database: "Database", ledger: Ledger) -> int:
             grants = list(turn.grants.values())
             await books.write(turn, Change(grants=grants, cause=CAUSE, actor=SYSTEM))
 
-        await ledger.transact(work)
+        await ledger.transact(account_id, work)
         count += 1
     return count

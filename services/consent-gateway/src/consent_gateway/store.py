@@ -86,7 +86,7 @@ class Store:
             )
             return await books.write(turn, change)
 
-        return await self._ledger.transact(work)
+        return await self._ledger.transact(attempt.account_id, work)
 
     async def fail_attempt(
         self,
@@ -133,7 +133,7 @@ class Store:
                 )
             return closed
 
-        return await self._ledger.transact(work)
+        return await self._ledger.transact(attempt.account_id, work)
 
     async def commit_checks(
         self,
@@ -158,7 +158,7 @@ class Store:
             change = Change(grants=current, organization=organization, cause=cause, actor=actor)
             return await books.write(turn, change)
 
-        return await self._ledger.transact(work)
+        return await self._ledger.transact(account_id, work)
 
 
 def _unchanged(turn: Turn, judged: Grant) -> bool:

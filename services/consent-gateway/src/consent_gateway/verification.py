@@ -224,7 +224,6 @@ def _observe(before: Grant, judgement: Judgement, finding: Finding) -> None:
         outcome=str(judgement.outcome),
         status_before=str(before.status),
         status_after=str(judgement.grant.status),
-        missing=len(judgement.grant.missing),
         unanswered=finding.unanswered,
         next_at=judgement.grant.health.next_at.isoformat() if judgement.grant.health.next_at else None,
     )
