@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pymongo import ASCENDING, DESCENDING, UpdateOne
+from pymongo import ASCENDING, DESCENDING, UpdateMany
 
 from notifier.deliveries import Attempt, DeadReason, Delivery, Result, Status
 from notifier.store import expire_after, insert_absent
@@ -122,7 +122,15 @@ class DeliveryStore:
 
     async def record(self, results: Sequence[Result], *, now: datetime) -> int:
         """Write attempts and the states they lead to, each pair in one step; the number whose claim still held."""
-        outcome = await self._rows.bulk_write([_recording(result, now) for result in results], ordered=False)
+        delivered: dict[str, list[Result]] = {}
+        changes: list[UpdateMany] = []
+        for result in results:
+            if result.verdict.status == "delivered":
+                delivered.setdefault(result.claim, []).append(result)
+            else:
+                changes.append(_recording(result, now))
+        changes += [_recording_delivered(claim, group, now) for claim, group in delivered.items()]
+        outcome = await self._rows.bulk_write(changes, ordered=False)
         return outcome.matched_count
 
     async def release(self, claims: Mapping[str, str], *, now: datetime) -> None:
@@ -182,7 +190,34 @@ class DeliveryStore:
         return [_delivery(row) for row in await self._rows.find(query).sort(order).to_list(limit)]
 
 
-def _recording(result: Result, now: datetime) -> UpdateOne:
+def _recording_delivered(claim: str, results: Sequence[Result], now: datetime) -> UpdateMany:
+    """One statement for all rows of a claim, each with its own attempt: a third of what one statement per row costs."""
+    ids = [result.delivery_id for result in results]
+    attempts = [_attempt_document(result.attempt) for result in results]
+    mine = {"$arrayElemAt": [{"$literal": attempts}, {"$indexOfArray": [{"$literal": ids}, "$_id"]}]}
+    history = {"$concatArrays": [{"$ifNull": ["$attempts", []]}, [mine]]}
+    return UpdateMany(
+        {"_id": {"$in": ids}, "claim": claim},
+        [
+            {
+                "$set": {
+                    "status": "delivered",
+                    "ended_at": now,
+                    "tries": {"$add": ["$tries", 1]},
+                    "attempts": {"$slice": [history, -ATTEMPTS_KEPT]},
+                }
+            },
+            {"$unset": list(_NO_LONGER_QUEUED)},
+        ],
+    )
+
+
+def _recording(result: Result, now: datetime) -> UpdateMany:
+    """The statement for one row.
+
+    Not an ``UpdateOne``, of which the server keeps a record for the driver's retry at twice the price: a statement that
+    is repeated finds the claim gone.
+    """
     verdict = result.verdict
     change: dict[str, Any]
     if verdict.status == "pending":
@@ -191,7 +226,7 @@ def _recording(result: Result, now: datetime) -> UpdateOne:
         change = _ending(verdict.status, verdict.reason, now)
     change["$inc"] = {"tries": 1}
     change["$push"] = {"attempts": {"$each": [_attempt_document(result.attempt)], "$slice": -ATTEMPTS_KEPT}}
-    return UpdateOne({"_id": result.delivery_id, "claim": result.claim}, change)
+    return UpdateMany({"_id": result.delivery_id, "claim": result.claim}, change)
 
 
 def _ending(status: Status, reason: DeadReason | None, now: datetime) -> dict[str, Any]:

@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 ATTEMPT_SECONDS = Histogram(
     "notifier_attempt_seconds", "From the start of a POST to the end of the answer.", ["outcome"]
 )
+_DELIVERED, _FAILED = ATTEMPT_SECONDS.labels("delivered"), ATTEMPT_SECONDS.labels("failed")
 QUEUED = Gauge("notifier_deliveries_queued", "Deliveries in memory that wait for their turn.")
 
 # An attempt older than this no longer counts against the number that may run at once: what it costs is a connection.
@@ -187,7 +188,7 @@ class Dispatcher:
             spread=random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
         )
         self._recorder.put(Result(delivery_id=job.delivery_id, claim=job.claim, attempt=attempt, verdict=verdict))
-        ATTEMPT_SECONDS.labels("delivered" if attempt.succeeded else "failed").observe(attempt.duration_ms / 1000)
+        (_DELIVERED if attempt.succeeded else _FAILED).observe(attempt.duration_ms / 1000)
         if not attempt.succeeded:
             _log_failure(job, subscription, attempt, verdict)
         if self._endpoints.concerned(subscription, attempt):
@@ -228,14 +229,15 @@ class SigningKeys:
         Raises:
             UnknownKey: one of the secrets can't be decrypted.
         """
-        return [self._key(secret.sealed, subscription.id) for secret in subscription.live_secrets(now)]
+        return [
+            self._known.get(secret.sealed) or self._key(secret.sealed, subscription.id)
+            for secret in subscription.live_secrets(now)
+        ]
 
     def _key(self, sealed: bytes, subscription_id: str) -> bytes:
-        key = self._known.get(sealed)
-        if key is None:
-            if len(self._known) >= KEYS_CACHED:
-                self._known.clear()
-            key = self._known[sealed] = key_of(self._box.open(sealed, subscription_id=subscription_id))
+        if len(self._known) >= KEYS_CACHED:
+            self._known.clear()
+        key = self._known[sealed] = key_of(self._box.open(sealed, subscription_id=subscription_id))
         return key
 
 

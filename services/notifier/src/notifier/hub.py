@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from shared.mongo import Database, Document
 
 log = structlog.get_logger(__name__)
+
+UNREAD_SECONDS = 60.0
 
 STREAMS = Gauge("notifier_streams_open", "Open event streams.")
 
@@ -89,16 +92,18 @@ class Hub:
         self._by_app: dict[str, set[Feed]] = {}
         self._by_account: dict[str, set[Feed]] = {}
         self._offsets: dict[int, int] = {}
+        self._wanted = asyncio.Event()
         self._open = asyncio.Event()
         self.closing = asyncio.Event()
 
     async def check(self) -> None:
-        """Readiness: raise while no change stream is open."""
-        if not self._open.is_set():
+        """Readiness: raise while there are readers and no change stream."""
+        if self._wanted.is_set() and not self._open.is_set():
             raise RuntimeError("the change stream is not open")
 
     async def opened(self) -> None:
         """Return when changes are being received: what is stored from here on reaches every feed."""
+        self._wanted.set()
         await self._open.wait()
 
     @property
@@ -132,9 +137,11 @@ class Hub:
                 del group[key or ""]
 
     async def run(self) -> None:
-        """Receive until cancelled; after a failure every reader goes on from the store."""
+        """Receive until cancelled, while there are readers; after a failure they all go on from the store."""
         backoff = Backoff()
         while True:
+            # A change stream costs the database a look at every write: not for nobody.
+            await self._wanted.wait()
             try:
                 # In this order: what lies before the positions was durable before the moment the stream starts from.
                 self._offsets = await self._events.read_up_to(self._topic)
@@ -146,14 +153,26 @@ class Hub:
                 ) as changes:
                     self._open.set()
                     backoff.reset()
-                    async for change in changes:
-                        self.publish(change["fullDocument"])
+                    await self._receive(changes)
+                    continue
             except PyMongoError as error:
                 log.warning("hub.change_stream_failed", error=type(error).__name__)
             self._open.clear()
             for feed in self._feeds():
                 feed.fall_behind()
             await asyncio.sleep(backoff.next())
+
+    async def _receive(self, changes: "AsyncIterator[Document]") -> None:
+        """Hand on changes for as long as there are readers, and for a while after the last has left."""
+        unread_since = monotonic()
+        async for change in changes:
+            self.publish(change["fullDocument"])
+            if self._by_app or self._by_account:
+                unread_since = monotonic()
+            elif monotonic() - unread_since > UNREAD_SECONDS:
+                self._wanted.clear()
+                self._open.clear()
+                return
 
     def publish(self, row: "Document") -> None:
         """Hand a new event to those whom it concerns."""

@@ -1,6 +1,7 @@
 """From Kafka to deliveries: a batch is durable here, as events and deliveries, before its offset is committed."""
 
 import asyncio
+from collections import Counter as CountOf
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -142,7 +143,7 @@ class Intake:
             for index, (plan, row) in enumerate(zip(planned, rows, strict=True))
             if plan.held and index not in there
         )
-        for plan in planned:
-            DELIVERIES.labels(plan.notice.type).inc()
+        for kind, count in CountOf(row.type for row in rows).items():
+            DELIVERIES.labels(kind).inc(count)
         if not all(plan.held for plan in planned):
             self._dispatcher.room.set()
