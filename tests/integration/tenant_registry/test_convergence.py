@@ -17,8 +17,6 @@ from support.consent_events import ACCOUNT, CONTOSO, event, grant_event, tenant_
 from tenant_registry.projection import fold, project, state_of
 from tenant_registry.store import Store
 
-SETS = ("set-a", "set-b")
-
 
 def make(kind: str, revision: int) -> EventData:
     name = f"Contoso {revision}"
@@ -33,10 +31,10 @@ def make(kind: str, revision: int) -> EventData:
     return grant_event(revision=revision, permission_set_id=permission_set_id, **named)
 
 
+# Removals and events without a name are drawn more often: what they must undo or leave alone shows only in company.
 KINDS = [
-    "renamed",
-    "removed",
-    *(f"{name} {outcome}" for name in SETS for outcome in ("granted", "revoked", "nameless")),
+    *("renamed", "removed", "removed", "set-a granted", "set-a nameless", "set-a nameless"),
+    *("set-b granted", "set-b revoked", "set-b nameless"),
 ]
 
 
@@ -74,6 +72,7 @@ def seen(state: TenantState | None) -> dict[str, Any] | None:
 async def deliver(store: Store, batches: Sequence[Sequence[EventData]]) -> dict[str, Any] | None:
     await store.tenants.delete_many({})
     revisions = [0]
+    document: dict[str, Any] | None = None
     for batch in batches:
         changes = [change for item in batch if (change := project(event(item)).change) is not None]
         await store.write(fold(changes), [])
@@ -81,6 +80,7 @@ async def deliver(store: Store, batches: Sequence[Sequence[EventData]]) -> dict[
         assert document is not None
         revisions.append(document["revision"])
     assert revisions == sorted(revisions), "a reader saw a revision go back"
+    assert document is not None
     return seen(state_of(document))
 
 
@@ -92,16 +92,17 @@ def store_settings(mongo_url: str, mongo_database: str) -> MongoSettings:
 
 def test_any_delivery_ends_in_the_same_document(store_settings: MongoSettings) -> None:
     with asyncio.Runner() as runner:
-        store = Store(runner.run(connected(store_settings)))
+        database = runner.run(connected(store_settings))
+        store = Store(database)
 
-        @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
         @given(deliveries())
         def check(delivery: tuple[list[EventData], list[list[EventData]]]) -> None:
             events, batches = delivery
             assert runner.run(deliver(store, batches)) == expected(events)
 
         check()
-        runner.run(mongo.close(store.tenants.database))
+        runner.run(mongo.close(database))
 
 
 async def connected(store_settings: MongoSettings) -> Any:

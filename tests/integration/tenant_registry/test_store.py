@@ -117,6 +117,16 @@ async def test_a_newer_grant_revives_a_removed_tenant_with_nothing_of_before(sto
     assert state.tenant_name == "Contoso"
 
 
+async def test_a_name_from_before_a_removal_does_not_come_back(store: Store) -> None:
+    removed = tenant_event(TenantRemoved, revision=7, reason="erased")
+    nameless: dict[str, Any] = {"tenant_name": None, "primary_domain": None}
+    state = await apply(
+        store, grant_event(revision=5), removed, grant_event(revision=6), grant_event(revision=8, **nameless)
+    )
+    assert state is not None
+    assert state.tenant_name is None
+
+
 async def test_every_order_ends_in_the_same_document(store: Store) -> None:
     events = [
         grant_event(revision=3),

@@ -1,6 +1,7 @@
 """What an event means, and that changes of one tenant may come in any order and any number."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -127,7 +128,7 @@ def _make(kind: str, revision: int) -> EventData:
             fields = {"status": "revoked", "usable": False, "tenant_name": name}
             return grant_event(PermissionRevoked, revision=revision, permission_set_id=permission_set_id, **fields)
         case [permission_set_id, "nameless"]:
-            nameless = {"tenant_name": None, "primary_domain": None}
+            nameless: dict[str, Any] = {"tenant_name": None, "primary_domain": None}
             return grant_event(revision=revision, permission_set_id=permission_set_id, **nameless)
         case [permission_set_id, *_]:
             return grant_event(revision=revision, permission_set_id=permission_set_id, tenant_name=name)

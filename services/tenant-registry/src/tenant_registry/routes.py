@@ -88,7 +88,7 @@ def router(queries: Queries, caller: Caller) -> APIRouter:
         tenant = await _one(queries, scope_of(principal, account_id=account_id), tenant_id)
         return _conditional(tenant, if_none_match)
 
-    @routes.get("/tenants/{tenant_id}/history", tags=["history"], response_model_exclude_none=True)
+    @routes.get("/tenants/{tenant_id}/history", tags=["history"], response_model_exclude_unset=True)
     async def tenant_history(
         principal: who, tenant_id: TenantIdPath, parameters: Annotated[PageParameters, Query()]
     ) -> HistoryPage:
@@ -108,7 +108,7 @@ def router(queries: Queries, caller: Caller) -> APIRouter:
             await _one(queries, scope, tenant_id)
         return page
 
-    @routes.get("/history", tags=["history"], response_model_exclude_none=True)
+    @routes.get("/history", tags=["history"], response_model_exclude_unset=True)
     async def history(principal: who, parameters: Annotated[PageParameters, Query()]) -> HistoryPage:
         """What happened in an account, newest first, failed attempts included. For people, not for apps."""
         scope = scope_of(principal, account_id=parameters.account_id)
