@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import httpx
 import jwt
-import msal
+import msal  # type: ignore[import-untyped]  # ships no type information
 import pytest
 
 

@@ -265,6 +265,10 @@ TABLE: dict[int, Aadsts] = {
         " here: https://go.microsoft.com/fwlink/?linkid=2225119",
         401,
     ),
+    9000411: Aadsts(
+        "invalid_request",
+        "The request is not properly formatted. The parameter '{name}' is duplicated.",
+    ),
     9001023: Aadsts(
         "invalid_request",
         "The grant type is not supported over the /common or /consumers endpoints. Use the /organizations or "

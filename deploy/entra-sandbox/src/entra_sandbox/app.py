@@ -16,9 +16,9 @@ from entra_sandbox.admin.refusals import OperationError
 from entra_sandbox.browser_routes import browser_routes
 from entra_sandbox.discovery_routes import discovery_routes
 from entra_sandbox.errors import EntraError
-from entra_sandbox.graph_errors import GraphError
+from entra_sandbox.graph_errors import GraphError, request_ids
 from entra_sandbox.graph_routes import graph_routes
-from entra_sandbox.request_log import Recorder
+from entra_sandbox.request_log import CUT, Recorder
 from entra_sandbox.sandbox import Sandbox
 from entra_sandbox.token_routes import token_routes
 from entra_sandbox.trouble import Tripped, note
@@ -80,12 +80,11 @@ def graph_app(sandbox: Sandbox) -> FastAPI:
 
     @app.exception_handler(GraphError)
     async def graph_error(request: Request, error: GraphError) -> Response:
-        request_id = request.headers.get("client-request-id")
-        body = error.body(request_id)
-        headers = {"request-id": request_id or "", "client-request-id": request_id or ""} if request_id else {}
+        headers = request_ids(request)
+        body = error.body(headers)
         if error.status == 401:
             headers["WWW-Authenticate"] = (
-                'Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize"'
+                f'Bearer realm="", authorization_uri="{sandbox.urls.browser}/common/oauth2/authorize"'
             )
         return JSONResponse(body, error.status, headers)
 
@@ -120,6 +119,7 @@ def _handle_errors(app: FastAPI, sandbox: Sandbox) -> None:
         return JSONResponse(refusal.body(sandbox.urls.login), refusal.status, headers)
 
     @app.exception_handler(Tripped)
-    async def tripped(_: Request, error: Tripped) -> Response:
-        # Without an answer the connection is gone already, and this one reaches nobody.
+    async def tripped(request: Request, error: Tripped) -> Response:
+        if error.response is None:
+            request.scope["state"][CUT] = True
         return error.response or Response(status_code=503)

@@ -162,8 +162,9 @@ class Directory:
         return item if item and (hidden or self._seen(item.visible_at)) else None
 
     def principals_of(self, tenant_id: str) -> list[ServicePrincipal]:
-        """All apps that are present in a tenant."""
-        return [item for item in self.service_principals.values() if item.tenant_id == tenant_id]
+        """All apps that are present in a tenant, propagated or not."""
+        keys = [principal_key(tenant_id, item.client_id) for item in self.registrations.values()]
+        return [item for key in keys if (item := self.service_principals.get(key))]
 
     def put_principal(self, item: ServicePrincipal) -> ServicePrincipal:
         """Stores a service principal."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from entra_sandbox import graph_objects, odata
-from entra_sandbox.graph_errors import GraphError
+from entra_sandbox.graph_errors import GraphError, request_ids
 from entra_sandbox.model import GRAPH_APP_ID, Registration, ServicePrincipal, Tenant
 from entra_sandbox.roles import TEMPLATE_IDS
 from entra_sandbox.sandbox import Sandbox
@@ -112,6 +112,13 @@ def graph_routes(sandbox: Sandbox) -> APIRouter:
         uris = sandbox.directory.redirect_uris_of(registration)
         return graph.single(request, "applications", graph_objects.application(sandbox.directory, registration, uris))
 
+    @routes.get("/{segment:path}")
+    async def unknown(segment: str, request: Request) -> Response:
+        await graph.caller(request)
+        raise GraphError(
+            400, "BadRequest", f"Resource not found for the segment '{segment.split('/', maxsplit=1)[0]}'."
+        )
+
     return routes
 
 
@@ -175,7 +182,8 @@ class Graph:
     def single(self, request: Request, name: str, entry: dict[str, Any]) -> Response:
         """One object, narrowed by `$select`."""
         body = odata.select(request.query_params, entry)
-        return JSONResponse({"@odata.context": f"{self._sandbox.urls.graph}/v1.0/$metadata#{name}/$entity", **body})
+        context = f"{self._sandbox.urls.graph}/v1.0/$metadata#{name}/$entity"
+        return JSONResponse({"@odata.context": context, **body}, headers=request_ids(request))
 
     def page(self, request: Request, name: str, entries: list[dict[str, Any]]) -> Response:
         """A page of objects by `$filter`, `$select` and `$top`, with `@odata.nextLink` if there are more."""
@@ -188,4 +196,4 @@ class Graph:
                 f"{quote(key, safe='$')}={quote(value)}" for key, value in [*kept, ("$skiptoken", following)]
             )
             body["@odata.nextLink"] = f"{self._sandbox.urls.graph}{request.url.path}?{query}"
-        return JSONResponse({**body, "value": found})
+        return JSONResponse({**body, "value": found}, headers=request_ids(request))

@@ -13,6 +13,7 @@ from entra_sandbox.directory import Authority
 from entra_sandbox.errors import EntraError
 from entra_sandbox.flow import Flow, Turn, identify, seal_for
 from entra_sandbox.model import Tenant, User
+from entra_sandbox.parameters import once
 from entra_sandbox.sandbox import Sandbox
 from entra_sandbox.sessions import COOKIE, BrowserSession, Pending
 from entra_sandbox.sign_in import PERSONAL_DOMAINS, AskToSignIn, AskWhich, choose, enter, people_of, stranger
@@ -37,9 +38,12 @@ class Interaction:
 
     async def begin(self, request: Request, kind: Kind, tenant: str) -> Response:
         """The first request of a flow."""
-        form = await request.form() if request.method == "POST" else request.query_params
-        params = {name: str(value) for name, value in form.items()}
+        given = await request.form() if request.method == "POST" else request.query_params
         session = self._session(request)
+        try:
+            params = once(given.multi_items())
+        except EntraError as error:
+            return self._show(request, error, str(uuid.uuid4()))
         pending = Pending(kind=kind, tenant=tenant, params=params, session=session.id)
         await trip(
             self._sandbox,

@@ -1,5 +1,6 @@
 """What was asked of the sandbox: by route template, tenant and client; no secret, no token, no query string."""
 
+import asyncio
 import logging
 import time
 from collections import deque
@@ -17,6 +18,8 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("entra_sandbox.requests")
 
+CUT = "cut"
+"""In the state of a request whose connection is to be cut instead of being answered."""
 _CAPACITY = 100_000
 _QUIET = ("/livez", "/readyz", "/sandbox", "/static")
 
@@ -77,7 +80,7 @@ class RequestLog:
 
 
 class Recorder:
-    """ASGI middleware that notes every request but those to the admin API, its pages and the probes."""
+    """ASGI middleware that notes every request but those to the admin API, its pages and the probes, and cuts some."""
 
     def __init__(self, app: Asgi, *, log: RequestLog, listener: str) -> None:
         self._app, self._log, self._listener = app, log, listener
@@ -88,9 +91,12 @@ class Recorder:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
+        state = scope.setdefault("state", {})
 
         async def observe(message: Message) -> None:
             nonlocal status
+            if CUT in state:
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
@@ -98,15 +104,24 @@ class Recorder:
         try:
             await self._app(scope, receive, observe)
         finally:
-            route = scope.get("route")
-            noted = scope.setdefault("state", {}).get("noted", {})
             entry = self._log.add(
                 at=datetime.now(UTC),
                 listener=self._listener,
                 method=scope["method"],
-                path=getattr(route, "path", None) or "unknown",
+                path=getattr(scope.get("route"), "path", None) or "unknown",
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 2),
-                **noted,
+                **state.get("noted", {}),
             )
             logger.info("request", extra={"fields": entry.model_dump(exclude_none=True, exclude={"sequence", "at"})})
+        if CUT in state:
+            await _cut(state)
+
+
+async def _cut(state: MutableMapping[str, Any]) -> None:
+    """Breaks the connection of a request, which is in the log by now."""
+    transport = state.get("transport")
+    if transport is not None:
+        transport.abort()
+        # The server has to notice before this request ends, or it would complain of a missing answer.
+        await asyncio.sleep(0.01)

@@ -1,6 +1,7 @@
 """The parts of a running sandbox, put together once and handed to the routes."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from entra_sandbox.codes import Codes
 from entra_sandbox.directory import Directory
@@ -37,6 +38,8 @@ class Sandbox:
     sealer: Sealer
     pages: Pages
     requests: RequestLog
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process is told to stop: nobody is kept waiting any longer."""
 
     def reset(self) -> None:
         """Back to the first start: the seed, no grants, no troubles, no requests. Keys and CA stay."""

@@ -18,6 +18,9 @@ from entra_sandbox.model import (
     derived_id,
 )
 
+# libyaml reads the packaged seed ten times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 class SeedError(Exception):
     """The seed file cannot be used; the message is one line that says why."""
@@ -40,7 +43,7 @@ def load(path: Path | None) -> Seed:
     """
     try:
         text = path.read_text() if path else resources.files("entra_sandbox").joinpath("seed.yaml").read_text()
-        return _parse(yaml.safe_load(text))
+        return _parse(yaml.load(text, Loader=_LOADER))  # noqa: S506 both are safe loaders
     except OSError as error:
         raise SeedError(f"cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

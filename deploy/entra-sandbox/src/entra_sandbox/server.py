@@ -93,6 +93,7 @@ class SandboxServer:
 
     def stop(self) -> None:
         """Ends `serve`."""
+        self.sandbox.closing.set()
         for server in self._servers:
             server.should_exit = True
 
@@ -127,7 +128,6 @@ def _server(app: FastAPI, tls: TlsFiles | None) -> _Server:
         server_header=False,
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
-        # Requests that were told to hang must not hold up the end.
         timeout_graceful_shutdown=1,
     )
     return _Server(config)

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, Response
 
 from entra_sandbox.errors import EntraError
 from entra_sandbox.model import Tenant
+from entra_sandbox.parameters import once
 from entra_sandbox.sandbox import Sandbox
 from entra_sandbox.token_endpoint import TokenEndpoint
 from entra_sandbox.trouble import note, trip
@@ -20,7 +21,7 @@ def token_routes(sandbox: Sandbox) -> APIRouter:
 
     @routes.post("/{tenant}/oauth2/v2.0/token")
     async def token(tenant: str, request: Request) -> Response:
-        form = {name: str(value) for name, value in (await request.form()).items()}
+        form = once((await request.form()).multi_items())
         _take_basic_credentials(request, form)
         authority = sandbox.directory.authority(tenant)
         tenant_id = authority.id if isinstance(authority, Tenant) else None

@@ -38,6 +38,7 @@ class Bearer:
     roles: frozenset[str]
     scopes: frozenset[str]
     directory_roles: frozenset[str]
+    """Template ids of the roles of a service principal; a person's do not widen what an app was granted."""
 
 
 class TokenIssuer:
@@ -183,7 +184,7 @@ class TokenIssuer:
             client_id=claims["appid"],
             roles=frozenset(claims.get("roles", ())),
             scopes=frozenset(claims.get("scp", "").split()),
-            directory_roles=frozenset(claims.get("wids", ())),
+            directory_roles=frozenset(claims.get("wids", ()) if claims.get("idtyp") == "app" else ()),
         )
 
     def _sign_draft(self, draft: Draft) -> str:

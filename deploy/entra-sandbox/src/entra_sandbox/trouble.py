@@ -1,6 +1,7 @@
 """Where a request meets the troubles that were armed for it, and where it leaves what the request log may know."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from fastapi import Request
@@ -45,22 +46,15 @@ async def trip(
         return
     note(request, tenant_id=tenant_id, client_id=client_id)
     if fault.kind == "hang":
-        await asyncio.sleep(fault.seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(sandbox.closing.wait(), fault.seconds)
+            raise Tripped(None)
         return
     if fault.kind == "reset":
-        await _cut(request)
         raise Tripped(None)
     if fault.kind == "error":
         raise EntraError(fault.code or 90055, error=fault.error, status=fault.status)
     raise Tripped(_answer(sandbox, endpoint, fault))
-
-
-async def _cut(request: Request) -> None:
-    transport = request.scope.get("state", {}).get("transport")
-    if transport is not None:
-        transport.abort()
-        # The server has to notice before this request ends, or it would try to say that it failed.
-        await asyncio.sleep(0.01)
 
 
 def _answer(sandbox: Sandbox, endpoint: Endpoint, fault: Fault) -> Response:

@@ -72,6 +72,8 @@ class AdminForms:
             return _back(back, "problem", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
         except (OperationError, ValueError) as error:
             return _back(back, "problem", str(error))
+        except KeyError as error:
+            return _back(back, "problem", f"The form has no field {error}.")
 
     def _create_tenant(self, form: FormData) -> str:
         wanted = inputs.NewTenant(
