@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+import warnings
 
 from consent_gateway.app import create_app
 from consent_gateway.core import NAME
@@ -30,6 +31,8 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load(Settings)
     logs.configure(settings.log, service=NAME)
+    # A form post needs cookies that are SameSite=None; a code in a URL is good once, and by PKCE for us only.
+    warnings.filterwarnings("ignore", message="response_mode='form_post' is recommended")
     try:
         if arguments.command == "republish":
             count = asyncio.run(republish(settings))

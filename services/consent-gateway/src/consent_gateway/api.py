@@ -112,7 +112,7 @@ def _add_consents(routes: APIRouter, caller: Caller, consent: Consent) -> None:
         view, _ = await consent.create_link(
             _requester(principal),
             permission_set_ids=wanted.permission_set_ids,
-            tenant_id=wanted.tenant_id,
+            tenant_id=_tenant_id(wanted.tenant_id) if wanted.tenant_id else None,
             return_url=wanted.return_url,
         )
         answer.headers["Location"] = f"/v1/consents/{view.id}"

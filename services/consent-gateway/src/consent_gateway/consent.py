@@ -98,7 +98,7 @@ class Consent:
             Refused: as ``callback``.
         """
         query = parse(params)
-        if not query.get("error") and not query.get("code"):
+        if not query.get("error" if "error" in query else "code"):
             raise Refused(Kind.MALFORMED)
         attempt, leg = await self._take(query["state"], Phase.PROOF, person, session_hash)
         if "error" in query:
@@ -214,7 +214,10 @@ class Consent:
         remaining = tuple(one for one in attempt.remaining if one not in done)
         if remaining:
             onward = replace(attempt, remaining=remaining, tenant_id=administrator.tenant_id)
-            url, leg = await self._starts.consent_leg(onward)
+            try:
+                url, leg = await self._starts.consent_leg(onward)
+            except Refused as refused:
+                return await self._end(onward, refused.kind, Stage.CONSENT, tenant_id=administrator.tenant_id)
             expires_at = now + timedelta(seconds=self._rules.attempt_seconds)
             if not await self._attempts.send(onward, phase=Phase.CONSENT, leg=leg, expires_at=expires_at):
                 raise Refused(Kind.USED)

@@ -34,6 +34,7 @@ class GrantStore:
     async def create_indexes(self) -> None:
         """What is looked up by something else than its id."""
         await self._grants.create_index([("account_id", ASCENDING), ("tenant_id", ASCENDING)])
+        await self._grants.create_index([("tenant_id", ASCENDING), ("permission_set_id", ASCENDING)])
         await self._grants.create_index(
             [("check.next_at", ASCENDING)], partialFilterExpression={"check.next_at": {"$type": "date"}}, name="due"
         )
@@ -139,3 +140,15 @@ class GrantStore:
             {"$min": {"check.next_at": now}},
         )
         return bool(result.matched_count)
+
+    async def check_soon(self, tenant_id: str, set_ids: Ids[str], *, by: datetime) -> None:
+        """Make the grants of these sets on the tenant, of whatever account, due by then."""
+        if set_ids:
+            await self._grants.update_many(
+                {
+                    "tenant_id": tenant_id,
+                    "permission_set_id": {"$in": sorted(set_ids)},
+                    "check.next_at": {"$type": "date"},
+                },
+                {"$min": {"check.next_at": by}},
+            )

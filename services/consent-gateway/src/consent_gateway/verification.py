@@ -4,7 +4,7 @@ A change that was decided by an outside answer commits only if the grant's revis
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -27,6 +27,7 @@ CHECKS = Counter("grant_checks_total", "Checks of grants, by what they were good
 SYSTEM = Actor(kind="system", id="consent-gateway")
 # Seconds between the tries while a person waits; the last one repeats.
 SETTLE_DELAYS = (0.2, 0.3, 0.5, 1.0)
+SIBLINGS_WITHIN = timedelta(seconds=10)
 # A tenant without a name is asked for it again soon.
 NAME_RETRY = timedelta(seconds=60)
 
@@ -49,6 +50,9 @@ class Grants(Protocol):
     async def label(self, account_id: str, tenant_id: str) -> tuple[str | None, str | None]:
         """The tenant's name and primary domain, as far as they are known."""
         raise NotImplementedError
+
+    async def check_soon(self, tenant_id: str, set_ids: Collection[str], *, by: datetime) -> None:
+        """Make the grants of these sets on the tenant, of whatever account, due by then."""
 
     async def note_health(self, grant: Grant, *, token: int | None) -> bool:
         """Keep the health of a grant that did not change otherwise."""
@@ -98,14 +102,16 @@ class Verification:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def settle(self, account_id: str, tenant_id: str, set_ids: Sequence[str], *, seconds: float) -> None:
-        """Verify what was just accepted, for as long as a person may wait.
+        """Verify what was just accepted, for as long as a person may wait; never raises, since the consent stands.
 
-        The first look also covers what the Accept may have taken away: all sets of the same client registrations.
+        The first look also covers what the Accept may have taken away: all sets of the same client registrations. The
+        monitor looks at them too, for other accounts and for a process that dies here.
         """
         accepted = [self._catalog.sets[one] for one in set_ids if one in self._catalog.sets]
         due = {other.id for one in accepted for other in self._catalog.sharing_registration(one)}
         try:
             async with asyncio.timeout(seconds):
+                await self._grants.check_soon(tenant_id, due - set(set_ids), by=self._clock() + SIBLINGS_WITHIN)
                 for tries in range(int(seconds / SETTLE_DELAYS[-1]) + len(SETTLE_DELAYS) + 1):
                     grants = await self.check(account_id, tenant_id, due)
                     due = {g.permission_set_id for g in grants if g.entra is Entra.VERIFYING} & set(set_ids)
@@ -115,6 +121,8 @@ class Verification:
         except TimeoutError:
             # The monitor goes on from here.
             log.info("verification.not_yet", tenant_id=tenant_id, permission_sets=sorted(due))
+        except Exception as error:  # noqa: BLE001 - whatever stands in the way, the consent is committed
+            log.warning("verification.postponed", tenant_id=tenant_id, error=type(error).__name__)
 
     async def check(
         self, account_id: str, tenant_id: str, set_ids: set[str], *, token: int | None = None
