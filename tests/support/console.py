@@ -294,8 +294,9 @@ def console_app(database: Database, client: httpx.AsyncClient, *, public_url: st
     sessions = Sessions(database, secret=settings.session_secret.get_secret_value())
     gate = Gate(sessions, provider, pages, public_url=public_url)
 
-    async def tenants_of(account_id: str) -> Sequence[Tenant]:
-        return [each for each in tenants if each.account_id == account_id]
+    async def tenants_of(account_id: str, *, limit: int = 200, after: str | None = None) -> Sequence[Tenant]:
+        mine = sorted((each for each in tenants if each.account_id == account_id), key=lambda each: each.tenant_id)
+        return [each for each in mine if each.tenant_id > (after or "")][:limit]
 
     app = FastAPI()
     web.install(app, checks={})

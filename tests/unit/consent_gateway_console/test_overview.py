@@ -4,7 +4,8 @@ import pytest
 
 from consent_gateway.catalog import Catalog
 from consent_gateway.grants import Entra, Health
-from consent_gateway.overview import Location, Row, Screen, screen
+from consent_gateway.location import Location
+from consent_gateway.overview import Row, Screen, screen
 from shared.events import HeldApp, Permission
 from support.console import CONTOSO, FABRIKAM, every_status, grant, packaged_catalog, tenant
 
@@ -156,6 +157,26 @@ def test_a_tenant_that_was_disconnected_here_is_gone_and_one_that_was_removed_in
     view = screen(catalog, tenants, location=HERE)
     assert [section.name for section in view.sections] == ["Fabrikam"]
     assert view.attention == 1
+
+
+def test_many_tenants_come_in_pages_and_count_together_for_an_app(catalog: Catalog) -> None:
+    tenants = [
+        tenant(
+            f"00000000-0000-0000-0000-00000000000{n}", f"Tenant {9 - n}", None, grant(catalog, "x", "manage-accounts")
+        )
+        for n in range(3)
+    ]
+    location = Location(path="/screen", app_id="workbench", open_details=("a.b",), adding=True)
+    view = screen(catalog, tenants, location=location, page=2)
+    assert [section.name for section in view.sections] == ["Tenant 8", "Tenant 9"]
+    assert view.next_page == f"/screen?app=workbench&after={tenants[1].tenant_id}"
+    assert view.from_app is not None
+    assert view.from_app.functions[1].works_on == "Tenant 9, Tenant 8 and Tenant 7"
+    rest = screen(catalog, tenants[2:], location=Location(path="/screen", after=tenants[1].tenant_id), page=2)
+    assert [section.name for section in rest.sections] == ["Tenant 7"]
+    assert rest.next_page is None
+    assert rest.location.page_after(None) == "/screen"
+    assert screen(catalog, [], location=rest.location).offers == ()
 
 
 def test_the_last_check_of_a_tenant_is_the_latest_of_its_grants(catalog: Catalog) -> None:

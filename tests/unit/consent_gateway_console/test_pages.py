@@ -8,7 +8,8 @@ import pytest
 
 from consent_gateway.attempts import AttemptStatus, NextStep, SetResult
 from consent_gateway.errors import STATUS, Kind
-from consent_gateway.overview import Location, screen
+from consent_gateway.location import Location
+from consent_gateway.overview import screen
 from consent_gateway.pages import Pages, day_element, time_element
 from consent_gateway.security import FormTargets
 from consent_gateway.sessions import Identity, Session

@@ -13,11 +13,14 @@ from consent_gateway.changes import Changes
 from consent_gateway.consent import Consent
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.guard import SCREEN, Gate, Posted, ReadTenants, person_of
-from consent_gateway.overview import Location, screen
+from consent_gateway.location import Location
+from consent_gateway.overview import TENANTS_SHOWN, screen
 from consent_gateway.pages import Pages
 from consent_gateway.sessions import Session
+from shared.events import canonical_tenant_id
 
 OPEN_DETAILS = 50
+TENANTS_READ = 200
 
 Watched = AbstractAsyncContextManager[AsyncIterator[str]]
 
@@ -39,8 +42,11 @@ def router(
 
     async def show(session: Session, location: Location, *, status: int = 200, **more: object) -> Response:
         person = person_of(session)
+        # One more than is shown says that there are more; what an app has is looked for on more tenants than are shown.
+        limit = TENANTS_READ if location.app_id else TENANTS_SHOWN + 1
+        tenants = await tenants_of(person.account_id, limit=limit, after=location.after)
         values = {
-            "view": screen(catalog, await tenants_of(person.account_id), location=location),
+            "view": screen(catalog, tenants, location=location),
             "catalog": catalog,
             "may_consent": person.may_consent,
         }
@@ -53,7 +59,8 @@ def router(
 
     @routes.get("/integrations")
     async def integrations(session: SignedIn) -> Response:
-        view = screen(catalog, await tenants_of(person_of(session).account_id), location=Location(path=SCREEN))
+        tenants = await tenants_of(person_of(session).account_id, limit=TENANTS_SHOWN + 1)
+        view = screen(catalog, tenants, location=Location(path=SCREEN))
         return await pages.render("integrations.html", {"view": view, "catalog": catalog}, session=session)
 
     @routes.get(SCREEN)
@@ -95,6 +102,7 @@ def _location(request: Request) -> Location:
     return Location(
         path=SCREEN,
         app_id=query.get("app"),
+        after=canonical_tenant_id(query.get("after", "")),
         open_details=tuple(details)[:OPEN_DETAILS],
         adding=query.get("add") == "tenant",
     )

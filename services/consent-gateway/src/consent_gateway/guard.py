@@ -6,7 +6,7 @@ Every page route is a ``PageRoute``: what its function raises becomes a page, or
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -29,8 +29,14 @@ log = structlog.get_logger(__name__)
 SCREEN = "/integrations/microsoft-entra-id"
 LIVE_HEADER = "x-console-live"
 
-# Reads the tenants of an account, each with its grants.
-ReadTenants = Callable[[str], Awaitable[Sequence[Tenant]]]
+
+class ReadTenants(Protocol):
+    """Reads tenants of an account, each with its grants, by tenant id; ``after`` is the last id of the page before."""
+
+    async def __call__(self, account_id: str, *, limit: int = 200, after: str | None = None) -> Sequence[Tenant]:
+        """At most ``limit`` of them."""
+        ...
+
 
 _PAGE_OF: Mapping[type[Exception], tuple[str, int]] = {
     FormRefused: ("form_refused", 403),

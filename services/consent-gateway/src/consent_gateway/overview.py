@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from urllib.parse import urlencode
 
 from consent_gateway.catalog import Catalog, CatalogPermission, PermissionSet
 from consent_gateway.grants import Grant, Reason, Tenant
+from consent_gateway.location import Location
 from consent_gateway.needs import Action, Affected, FromApp, action, affected, from_app, tenant_name
 from consent_gateway.texts import listed, plain
 
@@ -22,36 +22,8 @@ _ICONS = {
 _BREAKING = frozenset({"partial", "blocked", "revoked"})
 _NEEDS_ATTENTION = frozenset({"update_available", "partial", "revoked"})
 
-
-@dataclass(frozen=True, kw_only=True)
-class Location:
-    """The state of the screen that its address holds: where one came from, which details are open."""
-
-    path: str
-    app_id: str | None = None
-    open_details: tuple[str, ...] = ()
-    adding: bool = False
-
-    def toggling(self, row: str) -> str:
-        """The address with the details of one row opened, or closed, and the row in view."""
-        still = tuple(key for key in self.open_details if key != row)
-        return self._url(still if row in self.open_details else (*still, row), adding=self.adding) + f"#row-{row}"
-
-    @property
-    def add(self) -> str:
-        """The address with the form of Add Tenant."""
-        return self._url(self.open_details, adding=True) + "#add-tenant"
-
-    @property
-    def plain(self) -> str:
-        """The address without that form."""
-        return self._url(self.open_details, adding=False)
-
-    def _url(self, open_details: Sequence[str], *, adding: bool) -> str:
-        query = [("app", self.app_id)] if self.app_id else []
-        query += [("details", key) for key in open_details]
-        query += [("add", "tenant")] if adding else []
-        return f"{self.path}?{urlencode(query)}" if query else self.path
+# Tenants on one page of the screen.
+TENANTS_SHOWN = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,21 +107,28 @@ class Screen:
     attention: int
     from_app: FromApp | None
     location: Location
+    next_page: str | None
 
 
-def screen(catalog: Catalog, tenants: Sequence[Tenant], *, location: Location) -> Screen:
-    """The screen of an account."""
-    connected = sorted(filter(_connected, tenants), key=lambda each: (tenant_name(each).casefold(), each.tenant_id))
+def screen(catalog: Catalog, tenants: Sequence[Tenant], *, location: Location, page: int = TENANTS_SHOWN) -> Screen:
+    """The screen of an account: ``page`` of the tenants that were read, by name, and where to find those after them.
+
+    ``tenants`` come by id, from ``location.after`` on. Those beyond the page count for what an app has.
+    """
+    connected = sorted(
+        filter(_connected, tenants[:page]), key=lambda each: (tenant_name(each).casefold(), each.tenant_id)
+    )
     view = _View(catalog, {tenant.tenant_id: tenant_name(tenant) for tenant in connected}, location)
     grants = [grant for tenant in connected for grant in tenant.grants]
     app = catalog.apps.get(location.app_id or "")
     return Screen(
         sections=tuple(view.section(tenant) for tenant in connected),
-        offers=() if connected else tuple(view.row(each, None) for each in catalog.sets.values()),
+        offers=() if connected or location.after else tuple(view.row(each, None) for each in catalog.sets.values()),
         sets_in_use=sum(grant.usable for grant in grants),
         attention=sum(grant.status in _NEEDS_ATTENTION for grant in grants),
-        from_app=from_app(catalog, app, connected) if app else None,
+        from_app=from_app(catalog, app, list(filter(_connected, tenants))) if app else None,
         location=location,
+        next_page=location.page_after(tenants[page - 1].tenant_id) if len(tenants) > page else None,
     )
 
 

@@ -7,7 +7,7 @@ from fastapi.responses import RedirectResponse
 from consent_gateway.guard import Gate
 from consent_gateway.oidc import Provider, SignInRefused
 from consent_gateway.pages import Pages
-from consent_gateway.security import check_form, local_path, origin_of, read_form
+from consent_gateway.security import check_form, origin_of, read_form
 
 log = structlog.get_logger(__name__)
 
@@ -19,7 +19,7 @@ def router(gate: Gate, provider: Provider, pages: Pages, *, public_url: str) -> 
 
     @routes.get("/auth/login")
     async def login(request: Request) -> Response:
-        return await gate.begin_sign_in(request, next_path=local_path(request.query_params.get("next")))
+        return await gate.begin_sign_in(request, next_path=request.query_params.get("next", ""))
 
     @routes.get("/auth/callback")
     async def callback(request: Request) -> Response:
