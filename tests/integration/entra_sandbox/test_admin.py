@@ -20,7 +20,7 @@ def test_a_new_tenant_has_people_who_can_consent(person: Any, admin: httpx.Clien
 def test_many_tenants_are_made_at_once_and_only_once(admin: httpx.Client, token_request: Any, ids: Any) -> None:
     wanted = {"count": 50, "prefix": "fleet", "consented": [ids.client]}
 
-    first, second = (admin.post("tenant-batches", json=wanted).json() for _ in range(2))
+    first, second = (admin.post("tenant-batches", json=wanted).json()["items"] for _ in range(2))
 
     assert first == second
     assert len(set(first)) == 50
@@ -83,6 +83,16 @@ def test_redirect_uris_can_be_added(person: Any, admin: httpx.Client, ids: Any) 
         ),
         ("POST", "token-flaws", {"flaw": "ugly"}, 422),
         ("POST", "faults", {"kind": "flood"}, 422),
+        ("POST", "faults", {"kind": "error"}, 422),
+        ("PATCH", "behaviour", {"decline": None}, 422),
+        ("PATCH", "behaviour", {"access_token_seconds": 0}, 422),
+        ("PATCH", "tenants/8f4c1a52-6d0e-4f2b-9a31-5b7e0c9d2a10", {"domains": None}, 422),
+        (
+            "PUT",
+            "tenants/8f4c1a52-6d0e-4f2b-9a31-5b7e0c9d2a10/apps/5d1a7c10-3f64-4b0e-9a58-0c6b1e2f4a01/app-roles/x/y",
+            None,
+            422,
+        ),
         ("POST", "registrations/5d1a7c10-3f64-4b0e-9a58-0c6b1e2f4a01/certificates", {"pem": "nonsense"}, 422),
     ],
 )
@@ -103,9 +113,9 @@ def test_reset_brings_the_first_start_back(consented: Any, admin: httpx.Client, 
 
     admin.post("reset").raise_for_status()
 
-    assert {item["id"] for item in admin.get("tenants").json()} == {ids.contoso, ids.fabrikam, ids.home}
-    assert admin.get(f"tenants/{ids.contoso}/apps").json() == []
-    assert admin.get("requests").json() == []
+    assert {item["id"] for item in admin.get("tenants").json()["items"]} == {ids.contoso, ids.fabrikam, ids.home}
+    assert admin.get(f"tenants/{ids.contoso}/apps").json()["items"] == []
+    assert admin.get("requests").json()["items"] == []
 
 
 def forms(page: httpx.Response) -> dict[str, list[str]]:
@@ -158,15 +168,17 @@ def test_what_the_pages_offer_works(desk: httpx.Client, admin: httpx.Client, ids
     do("consent")
     assert do("release", count="2") == "2 app roles became visible."
     do("create-user", user_principal_name="two@contoso.com", display_name="Two", roles=["Global Reader"])
-    user = admin.get(f"tenants/{ids.contoso}/users").json()[-1]
+    user = admin.get(f"tenants/{ids.contoso}/users").json()["items"][-1]
     do("change-user", object_id=user["object_id"], guest_in=ids.fabrikam)
-    assert user["object_id"] in [item["object_id"] for item in admin.get(f"tenants/{ids.fabrikam}/users").json()]
+    assert user["object_id"] in [
+        item["object_id"] for item in admin.get(f"tenants/{ids.fabrikam}/users").json()["items"]
+    ]
     do("delete-user", object_id=user["object_id"])
     do("add-secret", value="second", days="1", back=registration)
     do("expire-secret", key_id=admin.get(f"registrations/{ids.client}").json()["secrets"][0]["key_id"])
     do("change-registration", group_membership_claims="None", sign_in_audience="AzureADMyOrg", redirect_uris="")
     do("add-fault", kind="throttle", endpoint="token", retry_after="1", remaining="1", code="")
-    do("delete-fault", id=admin.get("faults").json()[0]["id"])
+    do("delete-fault", id=admin.get("faults").json()["items"][0]["id"])
     do("arm-flaw", flaw="expired", remaining="1", tenant_id="")
     do("disarm-flaws")
     do(
@@ -220,3 +232,11 @@ def test_a_form_of_another_site_changes_nothing(
 
     assert response.status_code == 403
     assert admin.get(f"tenants/{ids.contoso}").status_code == 200
+
+
+def test_the_admin_api_does_not_obey_pages_of_other_sites(sandbox: Any, admin: httpx.Client, ids: Any) -> None:
+    evil = {"Origin": "https://evil.example"}
+
+    assert admin.post("reset", headers=evil).status_code == 403
+    assert admin.post(f"tenants/{ids.contoso}/apps/{ids.client}/consent", headers=evil).status_code == 403
+    assert admin.post("reset", headers={"Origin": sandbox.browser}).status_code == 204

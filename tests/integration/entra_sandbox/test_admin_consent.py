@@ -73,7 +73,7 @@ def test_a_guest_administrator_consents_at_home_under_organizations_and_as_guest
     guest = {"tenant_id": ids.fabrikam, "object_id": ids.contoso, "roles": ["Global Administrator"]}
     user = next(
         item
-        for item in admin.get(f"tenants/{ids.contoso}/users").json()
+        for item in admin.get(f"tenants/{ids.contoso}/users").json()["items"]
         if item["user_principal_name"].startswith("admin@")
     )
     admin.patch(f"users/{user['object_id']}", json={"guest_in": [guest]}).raise_for_status()

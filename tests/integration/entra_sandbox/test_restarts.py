@@ -37,8 +37,8 @@ def test_nothing_acknowledged_is_lost_when_the_process_is_killed(starter: Starte
     assert httpx.get(f"{api}/tenants/{ids.fabrikam}").json()["display_name"] == "Fabrikam GmbH"
     assert httpx.get(f"{api}/tenants/{ids.home}").status_code == 404
     assert httpx.get(f"{api}/behaviour").json()["decline"] == "cancel"
-    assert httpx.get(f"{api}/faults").json()[0]["remaining"] == 5
-    assert httpx.get(f"{api}/token-flaws").json()[0]["flaw"] == "expired"
+    assert httpx.get(f"{api}/faults").json()["items"][0]["remaining"] == 5
+    assert httpx.get(f"{api}/token-flaws").json()["items"][0]["flaw"] == "expired"
     assert kids_of(second) == kids
 
 

@@ -208,7 +208,7 @@ def test_conditional_access_can_be_played_by_an_armed_error(consented: Any, admi
 
 
 def test_a_deleted_person_is_not_signed_in_any_more(consented: Any, admin: httpx.Client, ids: Any) -> None:
-    for user in admin.get(f"tenants/{ids.contoso}/users").json():
+    for user in admin.get(f"tenants/{ids.contoso}/users").json()["items"]:
         admin.delete(f"users/{user['object_id']}").raise_for_status()
 
     assert consented.authorize(ids.contoso, prompt="none").callback["error"] == "login_required"

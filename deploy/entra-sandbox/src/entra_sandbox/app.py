@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
 
 from entra_sandbox.admin.api import admin_api
 from entra_sandbox.admin.operations import operations_on
@@ -52,8 +53,9 @@ def browser_app(sandbox: Sandbox) -> FastAPI:
         return _problem(error.status, error.message)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        problems = [f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors()]
+    @app.exception_handler(ValidationError)
+    async def invalid(_: Request, error: RequestValidationError | ValidationError) -> Response:
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         return _problem(422, "; ".join(problems))
 
     app.add_middleware(Recorder, log=sandbox.requests, listener="browser")

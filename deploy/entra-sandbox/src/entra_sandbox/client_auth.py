@@ -94,7 +94,7 @@ def _check_certificate(
 
 def _check_federated(registration: Registration, assertion: str, claims: dict[str, Any]) -> None:
     audience = claims.get("aud")
-    presented = {audience} if isinstance(audience, str) else set(audience or ())
+    presented = {item for item in (audience if isinstance(audience, list) else [audience]) if isinstance(item, str)}
     trusted = next(
         (
             item

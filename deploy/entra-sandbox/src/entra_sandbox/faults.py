@@ -2,9 +2,9 @@
 
 import uuid
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from entra_sandbox.flaws import ArmedFlaw, Flaw
 from entra_sandbox.model import Frozen, Guid
@@ -32,6 +32,12 @@ class NewFault(Frozen):
         "json", description="Form of the answer of throttle and unavailable."
     )
     remaining: int | None = Field(None, ge=1, description="How many requests it is for.")
+
+    @model_validator(mode="after")
+    def _error_has_code(self) -> Self:
+        if self.kind == "error" and self.code is None:
+            raise ValueError("a fault of kind error needs a code")
+        return self
 
 
 class Fault(NewFault):

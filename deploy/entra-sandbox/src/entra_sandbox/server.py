@@ -129,6 +129,8 @@ def _server(app: FastAPI, tls: TlsFiles | None) -> _Server:
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
         timeout_graceful_shutdown=1,
+        # Longer than clients keep idle connections, so that it is they who close them.
+        timeout_keep_alive=75,
     )
     return _Server(config)
 

@@ -53,7 +53,7 @@ async def trip(
     if fault.kind == "reset":
         raise Tripped(None)
     if fault.kind == "error":
-        raise EntraError(fault.code or 90055, error=fault.error, status=fault.status)
+        raise EntraError(fault.code or 0, error=fault.error, status=fault.status)
     raise Tripped(_answer(sandbox, endpoint, fault))
 
 

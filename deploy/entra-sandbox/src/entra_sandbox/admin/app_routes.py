@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from entra_sandbox.admin import inputs
 from entra_sandbox.admin.app_operations import AppOperations
 from entra_sandbox.admin.tenant_operations import TenantOperations
-from entra_sandbox.admin.views import PrincipalView, principal_view
+from entra_sandbox.admin.views import Items, PrincipalView, principal_view
 from entra_sandbox.sandbox import Sandbox
 
 
@@ -14,10 +14,10 @@ def app_routes(sandbox: Sandbox, operations: AppOperations, tenants: TenantOpera
     routes, directory = APIRouter(prefix="/tenants/{tenant_id}/apps"), sandbox.directory
 
     @routes.get("")
-    async def apps(tenant_id: str) -> list[PrincipalView]:
+    async def apps(tenant_id: str) -> Items[PrincipalView]:
         """The apps that are present in a tenant, with what they hold."""
         tenant = tenants.tenant(tenant_id)
-        return [principal_view(directory, item) for item in directory.principals_of(tenant.id)]
+        return Items(items=[principal_view(directory, item) for item in directory.principals_of(tenant.id)])
 
     @routes.get("/{client_id}")
     async def app(tenant_id: str, client_id: str) -> PrincipalView:

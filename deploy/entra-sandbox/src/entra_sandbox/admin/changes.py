@@ -12,6 +12,7 @@ from starlette.datastructures import FormData
 from entra_sandbox.admin import inputs
 from entra_sandbox.admin.forms import boolean, integer, number, optional, words
 from entra_sandbox.admin.operations import Operations
+from entra_sandbox.admin.origin import is_own
 from entra_sandbox.admin.refusals import OperationError
 from entra_sandbox.faults import NewFault
 from entra_sandbox.flaws import Flaw
@@ -56,8 +57,7 @@ class AdminForms:
 
     def answer(self, change: str, request: Request, form: FormData) -> Response:
         """Does a change for a form of our own pages; a form of another site is refused."""
-        origin = request.headers.get("origin")
-        if origin is None or urlsplit(origin).netloc != request.headers.get("host"):
+        if not is_own(request):
             raise OperationError(403, "This form was not sent by a page of the sandbox.")
         action = self._changes.get(change)
         if action is None:

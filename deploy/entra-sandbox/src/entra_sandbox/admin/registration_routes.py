@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from entra_sandbox.admin import inputs
 from entra_sandbox.admin.registration_operations import RegistrationOperations
+from entra_sandbox.admin.views import Items
 from entra_sandbox.model import Registration, Resource
 from entra_sandbox.sandbox import Sandbox
 
@@ -13,14 +14,14 @@ def registration_routes(sandbox: Sandbox, operations: RegistrationOperations) ->
     routes, directory = APIRouter(), sandbox.directory
 
     @routes.get("/resources")
-    async def resources() -> list[Resource]:
+    async def resources() -> Items[Resource]:
         """The APIs that permissions are of."""
-        return list(directory.resources.values())
+        return Items(items=list(directory.resources.values()))
 
     @routes.get("/registrations")
-    async def registrations() -> list[Registration]:
+    async def registrations() -> Items[Registration]:
         """All client registrations."""
-        return directory.registrations.values()
+        return Items(items=directory.registrations.values())
 
     @routes.post("/registrations", status_code=201)
     async def create_registration(wanted: inputs.NewRegistration) -> Registration:

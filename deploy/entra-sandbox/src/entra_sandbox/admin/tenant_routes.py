@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from entra_sandbox.admin import inputs
 from entra_sandbox.admin.tenant_operations import TenantOperations
+from entra_sandbox.admin.views import Items
 from entra_sandbox.model import Tenant, User
 from entra_sandbox.sandbox import Sandbox
 
@@ -13,9 +14,9 @@ def tenant_routes(sandbox: Sandbox, operations: TenantOperations) -> APIRouter:
     routes, directory = APIRouter(), sandbox.directory
 
     @routes.get("/tenants")
-    async def tenants() -> list[Tenant]:
+    async def tenants() -> Items[Tenant]:
         """All tenants."""
-        return directory.tenants.values()
+        return Items(items=directory.tenants.values())
 
     @routes.post("/tenants", status_code=201)
     async def create_tenant(wanted: inputs.NewTenant) -> Tenant:
@@ -23,9 +24,9 @@ def tenant_routes(sandbox: Sandbox, operations: TenantOperations) -> APIRouter:
         return operations.create_tenant(wanted)
 
     @routes.post("/tenant-batches", status_code=201)
-    async def create_tenants(wanted: inputs.TenantBatch) -> list[str]:
+    async def create_tenants(wanted: inputs.TenantBatch) -> Items[str]:
         """Makes many tenants; answers with their ids."""
-        return operations.create_tenants(wanted)
+        return Items(items=operations.create_tenants(wanted))
 
     @routes.get("/tenants/{tenant_id}")
     async def tenant(tenant_id: str) -> Tenant:
@@ -49,9 +50,9 @@ def tenant_routes(sandbox: Sandbox, operations: TenantOperations) -> APIRouter:
         return {"released": directory.release(tenant.id, count=wanted.count, client_id=wanted.client_id)}
 
     @routes.get("/tenants/{tenant_id}/users")
-    async def users(tenant_id: str) -> list[User]:
+    async def users(tenant_id: str) -> Items[User]:
         """Members and guests of a tenant."""
-        return directory.people_of(operations.tenant(tenant_id).id)
+        return Items(items=directory.people_of(operations.tenant(tenant_id).id))
 
     @routes.post("/tenants/{tenant_id}/users", status_code=201)
     async def create_user(tenant_id: str, wanted: inputs.NewUser) -> User:

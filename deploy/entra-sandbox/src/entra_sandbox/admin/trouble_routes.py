@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from entra_sandbox.admin import inputs
+from entra_sandbox.admin.views import Items
 from entra_sandbox.faults import Fault, NewFault
 from entra_sandbox.flaws import ArmedFlaw
 from entra_sandbox.model import Behaviour
@@ -30,9 +31,9 @@ def trouble_routes(sandbox: Sandbox) -> APIRouter:
         return changed
 
     @routes.get("/faults")
-    async def faults() -> list[Fault]:
+    async def faults() -> Items[Fault]:
         """Troubles that wait for requests."""
-        return troubles.faults.values()
+        return Items(items=troubles.faults.values())
 
     @routes.post("/faults", status_code=201)
     async def add_fault(wanted: NewFault) -> Fault:
@@ -50,9 +51,9 @@ def trouble_routes(sandbox: Sandbox) -> APIRouter:
         troubles.faults.delete(fault_id)
 
     @routes.get("/token-flaws")
-    async def flaws() -> list[ArmedFlaw]:
+    async def flaws() -> Items[ArmedFlaw]:
         """Flaws that wait for ID tokens."""
-        return troubles.flaws.values()
+        return Items(items=troubles.flaws.values())
 
     @routes.post("/token-flaws", status_code=201)
     async def arm(wanted: inputs.NewFlaw) -> ArmedFlaw:
@@ -79,9 +80,9 @@ def whole_routes(sandbox: Sandbox) -> APIRouter:
         sandbox.keys.rotate(keep_previous=wanted.keep_previous)
 
     @routes.get("/requests")
-    async def requests(query: Annotated[RequestQuery, Query()]) -> list[LoggedRequest]:
+    async def requests(query: Annotated[RequestQuery, Query()]) -> Items[LoggedRequest]:
         """What was asked of the sandbox since it started or the log was emptied, oldest first."""
-        return list(sandbox.requests.find(query))
+        return Items(items=list(sandbox.requests.find(query)))
 
     @routes.delete("/requests", status_code=204)
     async def forget_requests() -> None:

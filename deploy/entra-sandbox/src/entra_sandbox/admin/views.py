@@ -1,9 +1,18 @@
 """What the admin API and its pages show of a directory."""
 
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from entra_sandbox.directory import Directory
 from entra_sandbox.model import Frozen, ServicePrincipal
+
+Item = TypeVar("Item")
+
+
+class Items(Frozen, Generic[Item]):
+    """A list as the admin API answers with it."""
+
+    items: list[Item]
 
 
 class AppRoleView(Frozen):
