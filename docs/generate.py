@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -11,6 +13,8 @@ from pydantic.fields import FieldInfo
 import consent_gateway.settings
 import notifier.settings
 import tenant_registry.settings
+from shared import contracts
+from shared.events import EVENT_TYPES
 from shared.settings import ServiceSettings
 
 DOCS = Path(__file__).parent
@@ -80,14 +84,39 @@ def _table(rows: dict[str, tuple[str, str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-GENERATED = {DOCS / "configuration.md": configuration}
+def _json(make: Callable[[], dict[str, Any]]) -> str:
+    return json.dumps(make(), indent=2) + "\n"
+
+
+SCHEMAS = {
+    DOCS.parent / "shared" / "schemas" / f"{kind.type_name}.v1.json": partial(contracts.schema_of, kind)
+    for kind in EVENT_TYPES.values()
+}
+ASYNCAPI = {DOCS / "asyncapi" / f"{service}.json": partial(contracts.asyncapi_of, service) for service in SERVICES}
+GENERATED: dict[Path, Callable[[], str]] = {
+    DOCS / "configuration.md": configuration,
+    **{path: partial(_json, make) for path, make in (SCHEMAS | ASYNCAPI).items()},
+}
+
+
+def breaking_changes() -> list[str]:
+    """What the code's event types would break for readers of the schemas that are checked in."""
+    return [
+        f"{path.name}: {problem}"
+        for path, make in SCHEMAS.items()
+        if path.exists()
+        for problem in contracts.incompatibilities(json.loads(path.read_text()), make())
+    ]
 
 
 def main() -> None:
-    """Write every generated file, and say which ones changed."""
+    """Write every generated file, and say which ones changed; refuse to overwrite a schema that others rely on."""
+    if problems := breaking_changes():
+        sys.exit("\n".join(["These changes need a new version of the event type:", *problems]))
     for path, make in GENERATED.items():
         text = make()
         if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             sys.stdout.write(f"wrote {path.relative_to(DOCS.parent)}\n")
 

@@ -46,7 +46,9 @@ def at(revision: int) -> datetime:
 def tenant_event(kind: type[Data], **changes: Any) -> Data:
     """The data of a tenant's event, such as TenantUpdated."""
     fields = _TENANT | changes
-    return kind.model_validate({"occurred_at": at(fields["revision"]), **fields})
+    if "occurred_at" not in fields:
+        fields["occurred_at"] = at(fields["revision"])
+    return kind.model_validate(fields)
 
 
 def grant_event(kind: type[GrantData] = PermissionGranted, **changes: Any) -> GrantData:
