@@ -148,7 +148,7 @@ def test_another_key_another_algorithm_and_no_signature_prove_nothing(private_ke
     )
     tokens = [
         jwt.encode(claims(), stranger, algorithm="RS256", headers={"kid": "k"}),
-        jwt.encode(claims(), None, algorithm="none", headers={"kid": "k"}),
+        jwt.encode(claims(), "", algorithm="none", headers={"kid": "k"}),
         _signed_by_hmac(pem),
         jwt.encode(claims(), private_key, algorithm="PS256", headers={"kid": "k"}),
     ]
