@@ -1,78 +1,62 @@
-"""Accounting after a disaster: what was acknowledged against what is on Kafka, in the registry and at the receiver."""
+"""Consents put straight into the gateway's ledger, as they are after the proof."""
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import uuid4
 
-from shared.events import Event, GrantData, PermissionStatusChanged, decode
-from support.platform import Platform
-from support.receiver import Receiver
-from support.records import records_on
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """All grant events, in the order in which each key's appear."""
-
-    consent: list[Event]
-    status: list[Event]
-
-    @classmethod
-    async def read(cls, platform: Platform) -> "Ledger":
-        """What is on the two topics now."""
-        return cls(
-            consent=await _events(platform, "entra.consent-events.v1"),
-            status=await _events(platform, "entra.permission-status.v1"),
-        )
-
-    def attempts(self) -> set[str]:
-        """The attempts that led to an event."""
-        return {data.attempt_id for data in _grants(self.consent) if data.attempt_id}
-
-    def assert_in_order(self) -> None:
-        """A key's revisions rise with every first appearance, on both topics."""
-        for events in (self.consent, self.status):
-            seen: dict[str, list[int]] = defaultdict(list)
-            known: set[str] = set()
-            for event in events:
-                if event.id not in known and isinstance(event.data, GrantData):
-                    known.add(event.id)
-                    seen[event.data.key()].append(event.data.revision)
-            for key, revisions in seen.items():
-                assert revisions == sorted(set(revisions)), f"{key}: {revisions}"
-
-    def assert_each_change_has_one_status_event(self) -> None:
-        """Every consent event is followed by a status event of its own, however often either appears."""
-        causes = {(data.key(), data.revision) for data in _grants(self.consent)}
-        effects = defaultdict(set)
-        for event in self.status:
-            if isinstance(event.data, PermissionStatusChanged):
-                effects[event.data.key(), event.data.revision].add(event.id)
-        assert set(effects) == causes
-        assert all(len(ids) == 1 for ids in effects.values())
-
-    def assert_pushed(self, receiver: Receiver, *, app: str) -> None:
-        """Every status event that concerns the app has come to its endpoint, with the event's id."""
-        due = {
-            event.id
-            for event in self.status
-            if isinstance(event.data, PermissionStatusChanged) and app in {*event.data.apps, *event.data.previous_apps}
-        }
-        assert due <= receiver.ids(), f"{len(due - receiver.ids())} of {len(due)} never came"
-
-    async def assert_registry_is_current(self, platform: Platform) -> None:
-        """The registry holds the last revision of every tenant."""
-        newest: dict[tuple[str, str], int] = defaultdict(int)
-        for data in _grants(self.consent):
-            newest[data.account_id, data.tenant_id] = max(newest[data.account_id, data.tenant_id], data.revision)
-        for (account, tenant_id), revision in newest.items():
-            tenant = (await platform.api("registry", f"/v1/tenants/{tenant_id}", account=account)).json()
-            assert tenant["revision"] == revision
+from consent_gateway.attempts import Attempt, Leg, Person, Phase
+from consent_gateway.core import Core, utc_now
+from consent_gateway.grants import Grant
+from consent_gateway.proof import Administrator
+from consent_gateway.starts import hashed
+from support.gateway import CLIENT_IDS, SETS
 
 
-def _grants(events: Iterable[Event]) -> list[GrantData]:
-    return [event.data for event in events if isinstance(event.data, GrantData)]
+async def waiting(core: Core, person: Person, *sets: str, seconds: float = 600) -> tuple[Attempt, str]:
+    """An attempt that waits for its callback, and its state."""
+    state = uuid4().hex
+    attempt = Attempt(
+        id=uuid4().hex,
+        account_id=person.account_id,
+        account_name=None,
+        subject=person.subject,
+        app_id=None,
+        permission_set_ids=sets,
+        remaining=sets,
+        tenant_id=None,
+        session_hash=person.session_hash,
+        phase=Phase.CONSENT,
+        leg=Leg(state_hash=hashed(state), client_id=CLIENT_IDS[SETS[0]], tenant_id=None),
+        created_at=utc_now(),
+        expires_at=utc_now() + timedelta(seconds=seconds),
+    )
+    await core.store.attempts.insert(attempt)
+    return attempt, state
 
 
-async def _events(platform: Platform, topic: str) -> list[Event]:
-    return [decode(record.headers, record.value) for record in await records_on(platform.bootstrap_servers, topic)]
+async def take(core: Core, state: str, person: Person) -> Attempt | None:
+    """Consume the state."""
+    return await core.store.attempts.take(
+        state_hash=hashed(state),
+        session_hash=person.session_hash,
+        account_id=person.account_id,
+        phase=Phase.CONSENT,
+        now=utc_now(),
+    )
+
+
+async def accepted(
+    core: Core, administrator: Administrator, person: Person, *sets: str, first_check_at: datetime | None = None
+) -> tuple[Grant, ...]:
+    """A proven consent, committed and not yet verified."""
+    _, state = await waiting(core, person, *sets)
+    attempt = await take(core, state, person)
+    assert attempt is not None
+    now = utc_now()
+    return await core.store.commit_consent(
+        attempt,
+        [core.catalog.sets[one] for one in attempt.permission_set_ids],
+        administrator=administrator,
+        now=now,
+        verify_until=now + timedelta(days=1),
+        first_check_at=first_check_at or now + timedelta(seconds=7),
+    )

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from consent_gateway.attempts import Attempt, Leg, Person, Phase
+from consent_gateway.attempts import Person, Phase
 from consent_gateway.checks import Finding, Judgement, Organization, Rules, judge
 from consent_gateway.core import Core
 from consent_gateway.errors import Kind, Refused
@@ -22,6 +22,7 @@ from consent_gateway.starts import hashed
 from consent_gateway.verification import SYSTEM
 from shared.events import Actor, decode
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR
+from support.ledger import accepted, take, waiting
 
 SET = "read-directory-data"
 USER = Actor(kind="user", id="operator-1")
@@ -37,51 +38,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-async def waiting(core: Core, person: Person = OPERATOR, *sets: str, seconds: float = 600) -> tuple[Attempt, str]:
-    """An attempt that waits for its callback, and its state."""
-    state = uuid4().hex
-    attempt = Attempt(
-        id=uuid4().hex,
-        account_id=person.account_id,
-        account_name=None,
-        subject=person.subject,
-        app_id=None,
-        permission_set_ids=sets or (SET,),
-        remaining=sets or (SET,),
-        tenant_id=None,
-        session_hash=person.session_hash,
-        phase=Phase.CONSENT,
-        leg=Leg(state_hash=hashed(state), client_id=CLIENT_IDS[SET], tenant_id=None),
-        created_at=now(),
-        expires_at=now() + timedelta(seconds=seconds),
-    )
-    await core.store.attempts.insert(attempt)
-    return attempt, state
-
-
-async def take(core: Core, state: str, person: Person = OPERATOR) -> Attempt | None:
-    return await core.store.attempts.take(
-        state_hash=hashed(state),
-        session_hash=person.session_hash,
-        account_id=person.account_id,
-        phase=Phase.CONSENT,
-        now=now(),
-    )
-
-
 async def accept(core: Core, tenant_id: str, person: Person = OPERATOR, *sets: str) -> tuple[Grant, ...]:
-    """A proven consent, committed."""
-    _, state = await waiting(core, person, *sets)
-    attempt = await take(core, state, person)
-    assert attempt is not None
-    return await core.store.commit_consent(
-        attempt,
-        [core.catalog.sets[one] for one in attempt.permission_set_ids],
-        administrator=Administrator(tenant_id=tenant_id, object_id=str(uuid4()), name="Admin", roles=None),
-        now=now(),
-        verify_until=now() + timedelta(days=1),
-        first_check_at=now() + timedelta(seconds=7),
-    )
+    """A proven consent of some administrator, committed."""
+    administrator = Administrator(tenant_id=tenant_id, object_id=str(uuid4()), name="Admin", roles=None)
+    return await accepted(core, administrator, person, *(sets or (SET,)))
 
 
 async def verified(core: Core, grant: Grant) -> Grant:
@@ -108,8 +68,8 @@ async def events(core: Core) -> list[Any]:
 
 
 async def test_of_fifty_callbacks_with_one_state_exactly_one_wins(core: Core) -> None:
-    attempt, state = await waiting(core)
-    won = [one for one in await asyncio.gather(*(take(core, state) for _ in range(50))) if one is not None]
+    attempt, state = await waiting(core, OPERATOR, SET)
+    won = [one for one in await asyncio.gather(*(take(core, state, OPERATOR) for _ in range(50))) if one is not None]
     assert [one.id for one in won] == [attempt.id]
     why = await core.store.attempts.why_not(
         state_hash=hashed(state), session_hash="session-1", phase=Phase.CONSENT, now=now()
@@ -118,16 +78,16 @@ async def test_of_fifty_callbacks_with_one_state_exactly_one_wins(core: Core) ->
 
 
 async def test_a_state_is_good_for_its_own_browser_account_phase_and_time_only(core: Core) -> None:
-    _, state = await waiting(core)
+    _, state = await waiting(core, OPERATOR, SET)
     assert await take(core, state, replace(OPERATOR, session_hash="session-9")) is None
     assert await take(core, state, replace(OPERATOR, account_id="adatum")) is None
     proof = await core.store.attempts.take(
         state_hash=hashed(state), session_hash="session-1", account_id="northwind", phase=Phase.PROOF, now=now()
     )
     assert proof is None
-    assert await take(core, state) is not None
-    _, late = await waiting(core, seconds=-1)
-    assert await take(core, late) is None
+    assert await take(core, state, OPERATOR) is not None
+    _, late = await waiting(core, OPERATOR, SET, seconds=-1)
+    assert await take(core, late, OPERATOR) is None
     reasons = core.store.attempts.why_not
     at: dict[str, Any] = {"phase": Phase.CONSENT, "now": now()}
     assert await reasons(state_hash=hashed(late), session_hash="session-1", **at) is Kind.EXPIRED
@@ -136,8 +96,8 @@ async def test_a_state_is_good_for_its_own_browser_account_phase_and_time_only(c
 
 
 async def test_an_attempt_ends_once(core: Core) -> None:
-    _, state = await waiting(core)
-    attempt = await take(core, state)
+    _, state = await waiting(core, OPERATOR, SET)
+    attempt = await take(core, state, OPERATOR)
     assert attempt is not None
     fail = core.store.fail_attempt
     details: dict[str, Any] = {"kind": Kind.DECLINED, "stage": "consent", "error_code": None, "tenant_id": None}

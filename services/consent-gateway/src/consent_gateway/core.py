@@ -34,8 +34,9 @@ NAME = "consent-gateway"
 
 
 def utc_now() -> datetime:
-    """The clock of the service."""
-    return datetime.now(UTC)
+    """The clock of the service, in whole milliseconds: what is said at once and what is read later are the same."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 @dataclass(frozen=True, kw_only=True)

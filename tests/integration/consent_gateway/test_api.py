@@ -1,0 +1,155 @@
+"""The JSON API on a real store: roles, problems, and the OpenAPI document's examples."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+
+from consent_gateway import api, api_models
+from consent_gateway.consent import Consent
+from consent_gateway.core import Core, utc_now
+from consent_gateway.errors import Refused
+from shared import problems
+from shared.auth import Principal
+from support.gateway import CONTOSO
+
+SET = "read-directory-data"
+
+
+def principal(*roles: str, account_id: str | None = "northwind", app_id: str | None = None) -> Principal:
+    return Principal(
+        subject="someone",
+        account_id=account_id,
+        account_name=None,
+        app_id=app_id,
+        roles=frozenset(roles),
+        expires_at=2**31,
+    )
+
+
+@pytest_asyncio.fixture
+async def core(make_core: Any) -> Core:
+    return await make_core()  # type: ignore[no-any-return]
+
+
+@pytest_asyncio.fixture
+async def speak(core: Core) -> AsyncIterator[Callable[[Principal], httpx.AsyncClient]]:
+    """A client of the API in somebody's name."""
+    who: list[Principal] = [principal("viewer")]
+
+    async def caller(_: Request) -> Principal:
+        return who[0]
+
+    app = FastAPI()
+    problems.install(app)
+    app.add_exception_handler(Refused, api.on_refused)
+    consent: Consent = core.consent
+    app.include_router(
+        api.router(
+            caller,
+            catalog=core.catalog,
+            consent=consent,
+            operations=core.operations,
+            grants=core.store.grants,
+            committed=lambda: None,
+            clock=utc_now,
+        )
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.test") as client:
+
+        def as_(somebody: Principal) -> httpx.AsyncClient:
+            who[0] = somebody
+            return client
+
+        yield as_
+
+
+Speak = Callable[[Principal], httpx.AsyncClient]
+
+
+async def test_the_catalogue_is_for_every_signed_in_caller(speak: Speak) -> None:
+    client = speak(principal("viewer"))
+    sets = (await client.get("/v1/permission-sets")).json()
+    assert [one["id"] for one in sets["items"]][:1] == [SET]
+    assert sets["next_cursor"] is None
+    assert sets["items"][0]["permissions"][0].keys() == {"resource_app_id", "resource", "value", "type", "reason"}
+    assert (await client.get(f"/v1/permission-sets/{SET}")).json() == sets["items"][0]
+    assert len((await client.get("/v1/apps")).json()["items"]) == 10
+    assert (await client.get("/v1/apps/mobile-security")).json()["tenant_limit"] == 1
+    for path in ("/v1/apps/nothing", "/v1/permission-sets/nothing"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_an_app_asks_for_a_consent_and_reads_how_it_stands(speak: Speak) -> None:
+    app = speak(principal("app", app_id="mobile-security"))
+    made = await app.post("/v1/consents", json={"permission_set_ids": [SET], "tenant_id": CONTOSO.upper()})
+    body = made.json()
+    assert (made.status_code, body["status"], body["tenant_id"]) == (201, "pending", CONTOSO)
+    assert body["consent_url"].startswith("http://gateway.test/connect/")
+    read = (await app.get(made.headers["location"])).json()
+    assert read == body | {"consent_url": None}
+    assert read["results"] == [{"permission_set_id": SET, "outcome": "pending", "status": None, "held_apps": []}]
+    for stranger in (principal("viewer", account_id="adatum"), principal("app", app_id="workbench", account_id=None)):
+        assert (await speak(stranger).get(f"/v1/consents/{body['id']}")).status_code == 404
+    assert (await speak(principal("staff", account_id=None)).get(f"/v1/consents/{body['id']}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("somebody", "body", "status", "code"),
+    [
+        (principal("viewer"), {"permission_set_ids": [SET]}, 403, "forbidden"),
+        (principal("staff", account_id=None), {"permission_set_ids": [SET]}, 403, "forbidden"),
+        (principal("app", account_id=None, app_id="workbench"), {"permission_set_ids": [SET]}, 403, "forbidden"),
+        (principal("app", app_id="workbench"), {"permission_set_ids": [SET]}, 403, "forbidden"),
+        (principal("operator"), {"permission_set_ids": []}, 422, "invalid_request"),
+        (principal("operator"), {"permission_set_ids": ["nothing"]}, 422, "invalid"),
+        (principal("operator"), {"permission_set_ids": [SET], "tenant_id": "x"}, 422, "invalid_tenant_id"),
+        (principal("operator"), {"permission_set_ids": [SET], "return_url": "https://evil.test"}, 422, "invalid"),
+        (principal("operator"), {"permission_set_ids": [SET], "more": 1}, 422, "invalid_request"),
+        (principal("operator"), {}, 422, "invalid_request"),
+    ],
+)
+async def test_what_cannot_be_asked_for_is_a_problem(
+    speak: Speak, somebody: Principal, body: dict[str, Any], status: int, code: str
+) -> None:
+    answer = await speak(somebody).post("/v1/consents", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "least"),
+    [
+        ("POST", f"/v1/tenants/{CONTOSO}/permission-sets/{SET}/verify", None, "operator"),
+        ("POST", f"/v1/tenants/{CONTOSO}/permission-sets/{SET}/block", None, "operator"),
+        ("POST", f"/v1/tenants/{CONTOSO}/permission-sets/{SET}/unblock", None, "operator"),
+        ("DELETE", f"/v1/tenants/{CONTOSO}", None, "admin"),
+        ("PUT", "/v1/apps/mobile-security/tenant", {"tenant_id": CONTOSO}, "admin"),
+    ],
+)
+async def test_operations_need_their_role_and_a_grant_of_the_callers_account(
+    speak: Speak, method: str, path: str, body: Any, least: str
+) -> None:
+    ladder = ["viewer", "operator", "admin"]
+    for role in ladder:
+        answer = await speak(principal(role)).request(method, path, json=body)
+        allowed = ladder.index(role) >= ladder.index(least)
+        nothing_there = 409 if method == "PUT" else 404
+        assert answer.status_code == (nothing_there if allowed else 403)
+    for other in (principal("app", app_id="mobile-security"), principal("staff", account_id=None)):
+        assert (await speak(other).request(method, path, json=body)).status_code == 403
+
+
+def test_examples_of_the_document_have_the_form_that_they_illustrate() -> None:
+    models = [one for one in vars(api_models).values() if isinstance(one, type) and issubclass(one, BaseModel)]
+    shown = [(one, extra) for one in models if isinstance(extra := one.model_config.get("json_schema_extra"), dict)]
+    assert len(shown) >= 5
+    for model, extra in shown:
+        example: Any = extra["example"]
+        model.model_validate(example)
+        assert example.keys() <= model.model_fields.keys()
