@@ -58,6 +58,13 @@ def test_an_app_with_a_limit_is_offered_more_on_its_own_tenant_only(catalog: Cat
     assert {each.tenant_name for function in notice.functions for each in function.actions} == {"Fabrikam"}
 
 
+def test_what_is_being_verified_is_not_asked_for_again(catalog: Catalog) -> None:
+    notice = from_app(catalog, catalog.apps["mobile-security"], every_status(catalog))
+    assert notice.headline == "from_app.verifying"
+    assert {function.verifying_on for function in notice.functions} == {"Fabrikam Inc"}
+    assert not any(function.actions for function in notice.functions)
+
+
 def test_an_app_that_has_everything_is_told_so(catalog: Catalog) -> None:
     connected = tenant(CONTOSO, "Contoso", None, grant(catalog, CONTOSO, "read-directory-data"))
     notice = from_app(catalog, catalog.apps["phishing-simulation-assessment"], [connected])

@@ -23,7 +23,7 @@ CHOSEN = {
     *(f"status.{status}" for status in [*Status, "none"]),
     *(f"permission.{state}" for state in ("granted", "missing", "new", "verifying", "unverified", "required", "extra")),
     *("type.application", "type.delegated", "add.error.malformed", "add.error.invalid", "status.update_available.word"),
-    *(f"from_app.{state}" for state in ("ready", "lacks", "unconnected")),
+    *(f"from_app.{state}" for state in ("ready", "lacks", "verifying", "unconnected")),
     *(f"action.{name}" for name in ("grant", "again", "update")),
     *(
         f"attempt.{part}.{status}"

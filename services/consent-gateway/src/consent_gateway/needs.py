@@ -33,11 +33,12 @@ class Affected:
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionState:
-    """A function of an app: where it works, or what it lacks and the grants that would close it."""
+    """A function of an app: where it works or soon will, or what it lacks and the grants that would close it."""
 
     title: str
-    works_on: str | None
-    lacks: str | None
+    works_on: str | None = None
+    verifying_on: str | None = None
+    lacks: str | None = None
     actions: tuple[Action, ...] = ()
 
 
@@ -89,10 +90,14 @@ def from_app(catalog: Catalog, app: App, tenants: Sequence[Tenant]) -> FromApp:
     # An app with a limit is offered more on the tenant that it uses already, and on no other.
     where = using if app.tenant_limit is not None and using else tenants
     functions = tuple(_function_state(catalog, app, function, where) for function in app.functions)
-    lacking = any(function.works_on is None for function in functions)
+    headline = "from_app.ready"
+    if any(function.lacks for function in functions):
+        headline = "from_app.lacks" if using else "from_app.unconnected"
+    elif any(function.verifying_on for function in functions):
+        headline = "from_app.verifying"
     return FromApp(
         app=app,
-        headline="from_app.ready" if not lacking else "from_app.lacks" if using else "from_app.unconnected",
+        headline=headline,
         functions=functions,
         limited_to=listed([tenant_name(each) for each in using]) if app.tenant_limit is not None else None,
         return_url=app.return_urls[0] if app.return_urls else None,
@@ -102,13 +107,15 @@ def from_app(catalog: Catalog, app: App, tenants: Sequence[Tenant]) -> FromApp:
 def _function_state(catalog: Catalog, app: App, function: Function, tenants: Sequence[Tenant]) -> FunctionState:
     works = [tenant for tenant in tenants if any(_satisfied(need, app, tenant) for need in function.any_of)]
     if works:
-        return FunctionState(title=function.title, works_on=listed([tenant_name(each) for each in works]), lacks=None)
+        return FunctionState(title=function.title, works_on=listed([tenant_name(each) for each in works]))
     sets = list(dict.fromkeys(found for need in function.any_of if (found := _set_for(need, app, catalog))))
+    soon = [each for each in tenants if any(_status_on(each, wanted) == "verifying" for wanted in sets)]
+    if soon:
+        return FunctionState(title=function.title, verifying_on=listed([tenant_name(each) for each in soon]))
     where: list[Tenant | None] = [*tenants[:TENANTS_OFFERED]] or [None]
     actions = [action(wanted, tenant, _status_on(tenant, wanted)) for tenant in where for wanted in sets[:1]]
     return FunctionState(
         title=function.title,
-        works_on=None,
         lacks=alternatives([plain("quoted", text=wanted.title) for wanted in sets]),
         actions=tuple(filter(None, actions)),
     )
