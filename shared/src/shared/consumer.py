@@ -37,6 +37,8 @@ DEAD_LETTERS = Counter("kafka_dead_letters_total", "Records written to the dead-
 BATCH_FAILURES = Counter("kafka_batch_failures_total", "Batches rewound after a failure.", ["topic", "group"])
 LAG = Gauge("kafka_consumer_lag_records", "Records not yet handled, by partition.", ["topic", "group", "partition"])
 
+METADATA_MS = 10_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
@@ -121,6 +123,8 @@ class BatchConsumer:
                 raise RuntimeError(listener.failing)
             if not listener.settled.is_set():
                 raise RuntimeError("joining the consumer group")
+            if not listener.subscriber.consumer.partitions_for_topic(self._topic.name):
+                raise RuntimeError(f"{self._topic.name} does not exist; the topic job makes it")
 
     def _build(self) -> KafkaBroker:
         options = client_options(self._settings)
@@ -129,6 +133,8 @@ class BatchConsumer:
             security=_security(self._settings, options.get("ssl_context")),
             client_id=self._group,
             allow_auto_create_topics=False,
+            # How soon a topic is noticed that was made after the start: until then its members have no partitions.
+            metadata_max_age_ms=METADATA_MS,
             consumer_only=True,
             ack_policy=AckPolicy.MANUAL,
             logger=logging.getLogger("faststream"),

@@ -200,3 +200,27 @@ async def is_ready(consumer: BatchConsumer) -> bool:
 
 async def done(handler: Handler) -> set[bytes | None]:
     return set(handler.handled)
+
+
+async def test_a_topic_that_was_lost_is_missed_in_readiness_and_read_once_it_is_made_again(
+    kafka_settings: KafkaSettings, topics: Topics, topic: Topic, kafka_group: str
+) -> None:
+    handler = Handler()
+    await send(kafka_settings, topic, [b"1"])
+    async with consuming(kafka_settings, topic, kafka_group, handler) as consumer:
+        await eventually(lambda: is_ready(consumer), within=30)
+
+        async def complaint() -> str:
+            try:
+                await consumer.check()
+            except RuntimeError as error:
+                return str(error)
+            return ""
+
+        await topics.remove()
+        topics.keep()
+        await eventually(complaint, lambda said: "does not exist" in said, within=30)
+        await topics.create(name=topic.name, partitions=topic.partitions)
+        await send(kafka_settings, topic, [b"2", b"3"])
+        await eventually(lambda: asyncio.sleep(0, handler.handled), lambda seen: {b"2", b"3"} <= set(seen), within=30)
+        await eventually(lambda: is_ready(consumer))
