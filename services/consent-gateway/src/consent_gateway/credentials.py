@@ -62,7 +62,8 @@ def _text(path: Path) -> str:
 
 def _assertion(path: Path) -> dict[str, Any]:
     """A federated assertion (workload identity); whoever issues it writes the file anew before it expires."""
-    return {"client_assertion": _text(path)}
+    _text(path)
+    return {"client_assertion": lambda: _text(path)}
 
 
 def _certificate(path: Path) -> dict[str, Any]:

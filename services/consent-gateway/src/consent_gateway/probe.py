@@ -42,9 +42,11 @@ class Probe:
         answers = await asyncio.gather(*(self._roles(tenant_id, client_id, resource) for resource in resources))
         by_resource = dict(zip((resource.app_id for resource in resources), answers, strict=True))
         refusals = [answer for answer in answers if isinstance(answer, Answer)]
-        # One token is proof that the registration is still there: refusals beside it are Entra catching up.
+        # One token is proof that the registration is still there, and one open question leaves everything open.
         all_refused = len(refusals) == len(answers)
-        gone = next((GONE[one.klass] for one in refusals if one.klass in GONE), None) if all_refused else None
+        all_definite = all(one.klass in GONE or one.klass is Class.SERVICE_MISSING for one in refusals)
+        gone = next((GONE[one.klass] for one in refusals if one.klass in GONE), None)
+        gone = gone if all_refused and all_definite else None
         absent = frozenset(
             app_id
             for app_id, one in by_resource.items()
@@ -88,11 +90,11 @@ class Probe:
     ) -> tuple[Described, frozenset[tuple[str, str]] | None]:
         if not isinstance(graph, _Roles):
             return Described(organization=None), None
-        described = await self._graph.organization(graph.token)
-        scopes = None
-        if delegated and graph.roles & READS_DELEGATED:
-            scopes = await self._graph.delegated(graph.token, client_id)
-        return described, scopes
+        if not delegated or not graph.roles & READS_DELEGATED:
+            return await self._graph.organization(graph.token), None
+        return await asyncio.gather(
+            self._graph.organization(graph.token), self._graph.delegated(graph.token, client_id)
+        )
 
     async def _roles(self, tenant_id: str, client_id: str, resource: Resource) -> _Roles | Answer:
         try:
