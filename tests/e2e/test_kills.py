@@ -9,9 +9,9 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from support import platform as platforms
+from support.balance import Balance
 from support.browsing import Browser
 from support.eventually import eventually
-from support.ledger import Ledger
 from support.platform import CONTOSO, FABRIKAM, SCREEN, Platform, consent, sign_in
 from support.receiver import Receiver, receiving
 
@@ -153,14 +153,14 @@ async def settled(platform: Platform, receiver: Receiver, acknowledged: set[str]
 
     async def balance() -> bool:
         try:
-            ledger = await Ledger.read(platform)
+            books = await Balance.read(platform)
         except KafkaError as error:
             raise AssertionError("the broker is still starting") from error
-        assert acknowledged <= ledger.attempts(), f"lost: {acknowledged - ledger.attempts()}"
-        ledger.assert_in_order()
-        ledger.assert_each_change_has_one_status_event()
-        ledger.assert_pushed(receiver, app=APP)
-        await ledger.assert_registry_is_current(platform)
+        assert acknowledged <= books.attempts(), f"lost: {acknowledged - books.attempts()}"
+        books.assert_in_order()
+        books.assert_each_change_has_one_status_event()
+        books.assert_pushed(receiver, app=APP)
+        await books.assert_registry_is_current(platform)
         return True
 
     await eventually(balance, within=120)
