@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import JSONResponse
@@ -24,13 +24,20 @@ from consent_gateway.attempts import Requester
 from consent_gateway.catalog import Catalog
 from consent_gateway.consent import Consent
 from consent_gateway.errors import Refused
-from consent_gateway.grant_store import GrantStore
 from consent_gateway.operations import Operations
 from shared.auth import Principal, require
 from shared.events import Actor, canonical_tenant_id
 from shared.problems import Problem, not_found, response
 
 Caller = Callable[[Request], Awaitable[Principal]]
+
+
+class Checks(Protocol):
+    """Where a check is asked for."""
+
+    async def check_now(self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime) -> bool:
+        """Make a grant due for a check; False when there is none that could be checked."""
+        raise NotImplementedError
 
 
 async def on_refused(_: Request, error: Exception) -> JSONResponse:
@@ -58,7 +65,7 @@ def router(
     catalog: Catalog,
     consent: Consent,
     operations: Operations,
-    grants: GrantStore,
+    grants: Checks,
     committed: Callable[[], None],
     clock: Callable[[], datetime],
 ) -> APIRouter:
@@ -136,7 +143,7 @@ def _add_operations(
     routes: APIRouter,
     caller: Caller,
     operations: Operations,
-    grants: GrantStore,
+    grants: Checks,
     *,
     committed: Callable[[], None],
     clock: Callable[[], datetime],
