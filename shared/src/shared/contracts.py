@@ -121,7 +121,8 @@ def _compare(old: Schema, new: Schema, old_root: Schema, new_root: Schema, path:
             found.append(f"{path}: {alternative.get('type', 'a value')} is no longer accepted")
             continue
         candidates = [_compare_one(alternative, item, old_root, new_root, path) for item in same_type]
-        found += min(candidates, key=lambda reasons: len(reasons))
+        fewest: list[str] = min(candidates, key=len)
+        found += fewest
     return found
 
 
