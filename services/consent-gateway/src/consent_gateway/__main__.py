@@ -39,7 +39,7 @@ def main() -> None:
             sys.stdout.write(f"{count} tenants will be sent again by the running service's relay\n")
             return
         app = create_app(settings)
-    except (CatalogError, CredentialError, OSError) as error:
+    except (CatalogError, CredentialError) as error:
         # A file that a setting names is missing or wrong: say which, and nothing else.
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None

@@ -31,7 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The service. Nothing is connected before the lifespan starts, and HTTP answers before MongoDB or Kafka do.
 
     Raises:
-        CatalogError, CredentialError, OSError: a file that a setting names can't be used; the message is one line.
+        CatalogError, CredentialError: a file that a setting names can't be used; the message is one line.
     """
     core = Core.of(settings)
     issuer = httpx.AsyncClient(timeout=5.0, trust_env=False)

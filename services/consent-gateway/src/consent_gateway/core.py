@@ -60,7 +60,7 @@ class Core:
         """The core for these settings.
 
         Raises:
-            CatalogError, CredentialError, OSError: a file that a setting names can't be used; the message is one line.
+            CatalogError, CredentialError: a file that a setting names can't be used; the message is one line.
         """
         catalog = load_catalog(settings.catalog.path, settings.catalog.client_ids)
         entra = Entra.of(settings.entra, catalog)

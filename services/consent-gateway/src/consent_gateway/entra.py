@@ -4,11 +4,12 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
 from consent_gateway.catalog import Catalog
-from consent_gateway.credentials import Credentials
+from consent_gateway.credentials import CredentialError, Credentials
 from consent_gateway.discovery import Discovery
 from consent_gateway.entra_tokens import EntraTokens
 from consent_gateway.graph import Graph
@@ -30,7 +31,7 @@ class Entra:
         credentials = Credentials(settings)
         credentials.check(permission_set.client_id for permission_set in catalog.sets.values())
         # Nothing in the shell's environment decides whom we trust or which way we go.
-        trusted = ssl.create_default_context(cafile=str(settings.ca_bundle) if settings.ca_bundle else None)
+        trusted = _trusted(settings.ca_bundle)
         limits = httpx.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         timeout = settings.timeout_seconds
         client = httpx.AsyncClient(verify=trusted, trust_env=False, timeout=timeout, limits=limits)
@@ -56,3 +57,10 @@ class Entra:
             client, blocking = self.clients
             await client.aclose()
             blocking.close()
+
+
+def _trusted(ca_bundle: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
+    except OSError as error:
+        raise CredentialError(f"ENTRA__CA_BUNDLE: {ca_bundle}: {error.strerror or 'is not a PEM file'}") from None

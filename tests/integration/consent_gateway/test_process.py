@@ -1,0 +1,152 @@
+"""The gateway as its operator starts it: one readable line for a wrong setting, HTTP before the database is there."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from consent_gateway.core import Core, utc_now
+from consent_gateway.proof import Administrator
+from launcher.ports import free_port
+from shared.events import decode
+from support.eventually import eventually
+from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, HOME, OPERATOR
+from support.ledger import accepted
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The least that the gateway must be told; Kafka and, unless changed, MongoDB are never there."""
+    least = {
+        "HTTP__PORT": "0",
+        "PUBLIC_URL": "http://gateway.test",
+        "KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "MONGO__URL": "mongodb://127.0.0.1:1/?replicaSet=none",
+        "MONGO__DATABASE": "gateway",
+        "MONGO__TIMEOUT_MS": "2000",
+        "AUTH__ISSUER": "http://idp.test",
+        "AUTH__AUDIENCE": "consent-platform",
+        "AUTH__JWKS_URL": "http://idp.test/jwks",
+        "ENTRA__LOGIN_URL": "https://login.entra.test",
+        "ENTRA__HOME_TENANT_ID": HOME,
+        "ENTRA__CLIENT_SECRET": "sandbox-secret",
+        "CATALOG__CLIENT_IDS": json.dumps(CLIENT_IDS),
+        "REGISTRY_URL": "http://registry.test",
+        "NOTIFIER_URL": "http://notifier.test",
+        "CONSOLE__ISSUER": "http://idp.test",
+        "CONSOLE__CLIENT_SECRET": "secret",
+        "CONSOLE__SESSION_SECRET": "a secret that is long enough for it",
+    }
+    return {name: value for name, value in (least | changes).items() if value}
+
+
+async def run(*arguments: str, env: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run to the end: status, output, errors."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "consent_gateway",
+        *arguments,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(60):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, output.decode(), errors.decode()
+
+
+@asynccontextmanager
+async def serving(env: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
+    """A running gateway and a client of it."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "consent_gateway", env={**env, "HTTP__PORT": str(port)}, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+
+            async def alive() -> bool:
+                assert process.returncode is None, "the gateway ended"
+                try:
+                    return (await client.get("/livez")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await eventually(alive, within=40, what="the gateway")
+            yield client
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            async with asyncio.timeout(20):
+                # The server ends in an orderly way and then by the signal, for its supervisor to see.
+                assert await process.wait() in {0, -signal.SIGTERM}
+
+
+async def test_help_names_the_commands() -> None:
+    status, output, _ = await run("--help", env={})
+    assert status == 0
+    assert "republish" in output
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"CATALOG__CLIENT_IDS": ""}, "CATALOG__CLIENT_IDS"),
+        ({"CATALOG__CLIENT_IDS": "{}"}, "CATALOG__CLIENT_IDS names no client id for the registration"),
+        ({"CATALOG__PATH": "/nowhere.yaml"}, "/nowhere.yaml: No such file or directory"),
+        ({"ENTRA__CLIENT_SECRET": ""}, "set ENTRA__CLIENT_SECRET"),
+        ({"ENTRA__LOGIN_URL": "http://login.test"}, "ENTRA__LOGIN_URL: must start with https://"),
+        ({"ENTRA__GRAPH_URL": "https://graph.test/v1.0"}, "ENTRA__GRAPH_URL: must be an origin"),
+        ({"ENTRA__HOME_TENANT_ID": "contoso.com"}, "ENTRA__HOME_TENANT_ID"),
+        ({"ENTRA__CA_BUNDLE": "/nowhere.pem"}, "ENTRA__CA_BUNDLE: /nowhere.pem: No such file"),
+        ({"ENTRA__CLIENT_CERTIFICATE_PATH": "/nowhere.pem"}, "/nowhere.pem: can't be read"),
+        ({"CONSOLE__SESSION_SECRET": "short"}, "CONSOLE__SESSION_SECRET must have at least 32 characters"),
+        ({"TENANT_SHARING": "sometimes"}, "TENANT_SHARING"),
+    ],
+)
+async def test_a_wrong_setting_ends_the_start_with_one_line_that_names_it(changes: dict[str, str], says: str) -> None:
+    status, _, errors = await run(env=environment(**changes))
+    assert status == 2
+    assert says in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+async def test_http_is_up_before_the_database_and_says_that_it_is_not_ready() -> None:
+    async with serving(environment()) as client:
+        ready = await client.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["checks"]["mongo"] != "ok"
+        assert (await client.get("/v1/permission-sets")).status_code == 401
+        assert (await client.get("/openapi.json")).status_code == 200
+        assert (await client.get("/consent/callback")).status_code == 400
+
+
+async def test_republish_sends_every_grant_again_as_a_snapshot(make_core: Any, mongo_url: str) -> None:
+    core: Core = await make_core()
+    for tenant_id in (CONTOSO, FABRIKAM):
+        person = Administrator(tenant_id=tenant_id, object_id=HOME, name=None, roles=None)
+        await accepted(core, person, OPERATOR, "read-directory-data", "manage-accounts", first_check_at=utc_now())
+    env = environment(MONGO__URL=mongo_url, MONGO__DATABASE=core.database.name, MONGO__TIMEOUT_MS="20000")
+    status, output, errors = await run("republish", env=env)
+    assert (status, errors) == (0, "")
+    assert output.startswith("2 tenants")
+    rows = await core.database["outbox"].find({}).sort("revision", 1).to_list(None)
+    events: list[Any] = [
+        decode([(name, bytes(value)) for name, value in row["headers"]], row["value"]).data for row in rows
+    ]
+    again = [event for event in events if event.cause == "snapshot"]
+    assert len(again) == 4
+    assert {event.status for event in again} == {"verifying"}
+    assert {event.previous_status for event in again} == {"verifying"}
+    assert len({(event.tenant_id, event.revision) for event in events}) == 8
