@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import httpx
@@ -34,6 +35,7 @@ SETS = ("read-directory-data", "read-activity-data", "manage-accounts", "read-pr
 ADMINISTRATOR = "6a7e2f0c-1d7b-4b55-9a4e-0b6f7f0a1c22"
 
 
+@cache
 def packaged_catalog() -> Catalog:
     """The default catalogue, with the demo's client ids."""
     return load_catalog(None, {name: f"5d1a7c10-3f64-4b0e-9a58-0c6b1e2f4a0{n}" for n, name in enumerate(SETS, 1)})

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
@@ -23,16 +24,6 @@ class Pages:
 
     def __init__(self, *, form_targets: FormTargets) -> None:
         self._form_targets = form_targets
-        self._assets = _read_assets()
-        self._templates = Environment(
-            loader=PackageLoader("consent_gateway"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.globals.update(t=text, asset=self._asset_url)
-        self._templates.filters.update(time=time_element, day=day_element)
 
     async def render(
         self,
@@ -44,7 +35,7 @@ class Pages:
         referrer: Referrer = "same-origin",
     ) -> HTMLResponse:
         """The page, with its headers. A page that knows the session shows who is signed in, and can hold forms."""
-        html = self._templates.get_template(template).render({**(values or {}), "session": session})
+        html = _environment().get_template(template).render({**(values or {}), "session": session})
         response = HTMLResponse(html, status)
         protect(response, form_targets=await self._form_targets(), referrer=referrer)
         return response
@@ -65,17 +56,14 @@ class Pages:
 
         @routes.get("/static/{name}")
         async def static(name: str, request: Request) -> Response:
-            if name not in self._assets:
+            if name not in _assets():
                 return Response(status_code=404)
-            content, version = self._assets[name]
+            content, version = _assets()[name]
             fresh = request.query_params.get("v") == version
             headers = {"Cache-Control": _YEAR if fresh else "no-cache", "X-Content-Type-Options": "nosniff"}
             return Response(content, headers=headers, media_type=_TYPES[name.rpartition(".")[2]])
 
         return routes
-
-    def _asset_url(self, name: str) -> str:
-        return f"/static/{name}?v={self._assets[name][1]}"
 
 
 def time_element(moment: datetime) -> Markup:
@@ -91,7 +79,28 @@ def day_element(moment: datetime) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(timespec="seconds"), f"{utc.day} {utc:%b %Y}")
 
 
-def _read_assets() -> Mapping[str, tuple[bytes, str]]:
+@cache
+def _environment() -> Environment:
+    """The templates; each is compiled once per process."""
+    environment = Environment(
+        loader=PackageLoader("consent_gateway"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(t=text, asset=_asset_url)
+    environment.filters.update(time=time_element, day=day_element)
+    return environment
+
+
+def _asset_url(name: str) -> str:
+    return f"/static/{name}?v={_assets()[name][1]}"
+
+
+@cache
+def _assets() -> Mapping[str, tuple[bytes, str]]:
+    """The files by name: content, and the version that follows from it."""
     found = {}
     for file in files("consent_gateway").joinpath("static").iterdir():
         if file.name.rpartition(".")[2] in _TYPES:
