@@ -32,6 +32,14 @@ from shared.problems import Problem, not_found, response
 Caller = Callable[[Request], Awaitable[Principal]]
 
 
+class Grants(Protocol):
+    """Makes grants due for a check."""
+
+    async def check_now(self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime) -> bool:
+        """False when there is none that could be checked."""
+        raise NotImplementedError
+
+
 class Checks(Protocol):
     """Where a check is asked for."""
 
