@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from support.deployment import PACKAGES, ROOT, SERVICES, Instruction, dockerfile
 
 STAGES = {stage[0].arguments.rpartition(" AS ")[2]: stage for stage in dockerfile()[1:]}
-IMAGES = ("jobs", "service")
+IMAGES = ("topics", "replica-set", "service")
 
 
 def ancestry(name: str) -> list[Instruction]:
