@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import structlog
+from prometheus_client import Counter
+
 from consent_gateway.answers import KINDS, Answer, Class, EntraFailed, Stage, redirect_answer
 from consent_gateway.attempts import Attempt, AttemptView, Ended, Leg, LinkView, Person, Phase, Redirect, Requester
 from consent_gateway.catalog import Catalog, PermissionSet
@@ -19,6 +22,10 @@ from consent_gateway.outcome import view_of
 from consent_gateway.parameters import claimed_tenant, parse
 from consent_gateway.proof import CONSUMER_TENANT, Administrator, Expected, key_id, require_role, validate
 from consent_gateway.starts import Rules, Starts, hashed
+
+log = structlog.get_logger(__name__)
+
+ENDED = Counter("consents_total", "Permission sets granted, and attempts ended otherwise, by how.", ["outcome"])
 
 
 class Consent:
@@ -210,6 +217,15 @@ class Consent:
         except Refused as refused:
             return await self._end(attempt, refused.kind, Stage.REDEEM, tenant_id=administrator.tenant_id)
         self._near.committed()
+        ENDED.labels("granted").inc(len(grants))
+        log.info(
+            "consent.proven",
+            attempt_id=attempt.id,
+            account_id=attempt.account_id,
+            tenant_id=administrator.tenant_id,
+            permission_sets=[grant.permission_set_id for grant in grants],
+            held_apps=[held.app_id for grant in grants for held in grant.held_apps],
+        )
         done = tuple(grant.permission_set_id for grant in grants)
         remaining = tuple(one for one in attempt.remaining if one not in done)
         if remaining:
@@ -246,6 +262,16 @@ class Consent:
         if not closed:
             raise Refused(Kind.USED)
         self._near.committed()
+        ENDED.labels(str(kind)).inc()
+        log.info(
+            "consent.ended",
+            attempt_id=attempt.id,
+            account_id=attempt.account_id,
+            tenant_id=tenant_id,
+            stage=str(stage),
+            reason=str(kind),
+            answer=error_code,
+        )
         return Ended(attempt.id)
 
     async def _view(self, attempt: Attempt) -> AttemptView:

@@ -99,28 +99,34 @@ class Verification:
         self._changes = changes
         self._committed = committed
         self._clock = clock
+        self._settling: set[asyncio.Task[None]] = set()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def settle(self, account_id: str, tenant_id: str, set_ids: Sequence[str], *, seconds: float) -> None:
-        """Verify what was just accepted, for as long as a person may wait; never raises, since the consent stands.
+        """Verify what was just accepted, for as long as a person may wait; never raises, since the consent stands."""
+        # Left to end by itself rather than cancelled: a transaction that is under way is not to be torn apart.
+        settling = asyncio.create_task(self._settle(account_id, tenant_id, set(set_ids), seconds))
+        self._settling.add(settling)
+        settling.add_done_callback(self._settling.discard)
+        await asyncio.wait({settling}, timeout=seconds)
 
-        The first look also covers what the Accept may have taken away: all sets of the same client registrations. The
-        monitor looks at them too, for other accounts and for a process that dies here.
+    async def _settle(self, account_id: str, tenant_id: str, set_ids: set[str], seconds: float) -> None:
+        """Look again and again; the first look also covers what the Accept may have taken away.
+
+        That is all sets of the same client registrations. The monitor looks at them too, for other accounts and for a
+        process that dies here, and goes on with whatever isn't there when the time is over.
         """
         accepted = [self._catalog.sets[one] for one in set_ids if one in self._catalog.sets]
         due = {other.id for one in accepted for other in self._catalog.sharing_registration(one)}
+        until, tries = self._clock() + timedelta(seconds=seconds), 0
         try:
-            async with asyncio.timeout(seconds):
-                await self._grants.check_soon(tenant_id, due - set(set_ids), by=self._clock() + SIBLINGS_WITHIN)
-                for tries in range(int(seconds / SETTLE_DELAYS[-1]) + len(SETTLE_DELAYS) + 1):
-                    grants = await self.check(account_id, tenant_id, due)
-                    due = {g.permission_set_id for g in grants if g.entra is Entra.VERIFYING} & set(set_ids)
-                    if not due:
-                        return
+            await self._grants.check_soon(tenant_id, due - set_ids, by=self._clock() + SIBLINGS_WITHIN)
+            while due and self._clock() < until:
+                grants = await self.check(account_id, tenant_id, due)
+                due = {g.permission_set_id for g in grants if g.entra is Entra.VERIFYING} & set_ids
+                if due:
                     await asyncio.sleep(SETTLE_DELAYS[min(tries, len(SETTLE_DELAYS) - 1)])
-        except TimeoutError:
-            # The monitor goes on from here.
-            log.info("verification.not_yet", tenant_id=tenant_id, permission_sets=sorted(due))
+                    tries += 1
         except Exception as error:  # noqa: BLE001 - whatever stands in the way, the consent is committed
             log.warning("verification.postponed", tenant_id=tenant_id, error=type(error).__name__)
 
