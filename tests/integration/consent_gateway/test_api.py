@@ -9,7 +9,7 @@ import pytest_asyncio
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
-from consent_gateway import api, api_models
+from consent_gateway import api, api_catalog, api_models
 from consent_gateway.consent import Consent
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Refused
@@ -146,7 +146,8 @@ async def test_operations_need_their_role_and_a_grant_of_the_callers_account(
 
 
 def test_examples_of_the_document_have_the_form_that_they_illustrate() -> None:
-    models = [one for one in vars(api_models).values() if isinstance(one, type) and issubclass(one, BaseModel)]
+    values = (vars(api_models) | vars(api_catalog)).values()
+    models = [one for one in values if isinstance(one, type) and issubclass(one, BaseModel)]
     shown = [(one, extra) for one in models if isinstance(extra := one.model_config.get("json_schema_extra"), dict)]
     assert len(shown) >= 5
     for model, extra in shown:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from consent_gateway.catalog_file import load_catalog
 from consent_gateway.checks import Finding, Judgement, Outcome, Rules, assess, judge
-from consent_gateway.grants import Entra, Grant, Reason, Status, Tenant, accept, event_of, gone
+from consent_gateway.grant_events import event_of
+from consent_gateway.grants import Entra, Grant, Reason, Status, Tenant, accept, gone
 from shared.events import Actor, Permission
 from support.gateway import CLIENT_IDS, CONTOSO
 

@@ -7,19 +7,8 @@ from typing import Annotated, Protocol
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import JSONResponse
 
-from consent_gateway.api_models import (
-    Accepted,
-    AppPage,
-    AppShown,
-    AppTenant,
-    ConsentShown,
-    ConsentWanted,
-    PermissionSetPage,
-    PermissionSetShown,
-    apps_of,
-    problem_responses,
-    sets_of,
-)
+from consent_gateway.api_catalog import AppPage, AppShown, PermissionSetPage, PermissionSetShown, apps_of, sets_of
+from consent_gateway.api_models import Accepted, AppTenant, ConsentShown, ConsentWanted, problem_responses
 from consent_gateway.attempts import Requester
 from consent_gateway.catalog import Catalog
 from consent_gateway.consent import Consent

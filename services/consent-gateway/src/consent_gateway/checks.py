@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from consent_gateway.grants import Entra, Grant, Reason, gone, same_to_readers
+from consent_gateway.grant_events import same_to_readers
+from consent_gateway.grants import Entra, Grant, Reason, gone
 from shared.events import Permission
 
 # While a grant is `verifying`, seconds until it is asked for again; the last one repeats, see SLOWER.

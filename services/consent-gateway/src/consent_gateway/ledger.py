@@ -16,7 +16,8 @@ from pymongo.errors import DuplicateKeyError
 from consent_gateway.checks import Organization
 from consent_gateway.documents import grant_fields, grant_id, grant_of, tenant_doc_id, tenant_of
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants import Grant, Tenant, event_of, with_app, without_app
+from consent_gateway.grant_events import event_of
+from consent_gateway.grants import Grant, Tenant, with_app, without_app
 from consent_gateway.slots import Slots
 from shared.events import GATEWAY, Actor, EventData, HeldApp, TenantRemoved, TenantUpdated, new_event
 from shared.mongo import transaction
