@@ -162,6 +162,8 @@ def test_what_the_pages_offer_works(desk: httpx.Client, admin: httpx.Client, ids
     app = admin.get(f"tenants/{ids.contoso}/apps/{ids.client}").json()
     assert (app["account_enabled"], app["directory_roles"]) == (False, ["Global Reader"])
     do("remove-app-role", resource_app_id=ids.graph_app, value="Group.Read.All")
+    do("add-app-role", permission=f"{ids.graph_app} User.Read.All")
+    assert len(admin.get(f"tenants/{ids.contoso}/apps/{ids.client}").json()["app_roles"]) == 3
     do("change-tenant", display_name="Contoso 2", domains="contoso.com", hold="on", missing_resource_policy="skip")
     assert admin.get(f"tenants/{ids.contoso}").json()["propagation"]["hold"] is True
     do("delete-app")
@@ -176,6 +178,9 @@ def test_what_the_pages_offer_works(desk: httpx.Client, admin: httpx.Client, ids
     do("delete-user", object_id=user["object_id"])
     do("add-secret", value="second", days="1", back=registration)
     do("expire-secret", key_id=admin.get(f"registrations/{ids.client}").json()["secrets"][0]["key_id"])
+    do("add-federated-credential", issuer="https://idp.example", subject="s", jwks='{"keys": []}')
+    do("add-permission", permission=f"{ids.graph_app} application User.Read.All")
+    assert do("remove-permission", permission=f"{ids.graph_app} delegated openid").endswith("asks for 6 permissions.")
     do("change-registration", group_membership_claims="None", sign_in_audience="AzureADMyOrg", redirect_uris="")
     do("add-fault", kind="throttle", endpoint="token", retry_after="1", remaining="1", code="")
     do("delete-fault", id=admin.get("faults").json()["items"][0]["id"])

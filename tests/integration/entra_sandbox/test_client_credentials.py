@@ -1,6 +1,7 @@
 """App-only tokens: what they say, and how the token endpoint refuses."""
 
 import base64
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -315,6 +316,46 @@ def test_a_federated_assertion_takes_the_place_of_a_secret(
     assert refused(ask(exp=int(time.time()) - 10))[2] == 700024
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     assert refused(ask(stranger))[2] == 50012
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [
+        ({}, 70021),
+        ({"iss": ["x"], "sub": {"a": 1}}, 70021),
+        ({"iss": "https://idp.example", "sub": "workload", "aud": [{"a": 1}, 7]}, 70021),
+        ({"iss": "https://idp.example", "sub": "workload", "aud": "api://AzureADTokenExchange"}, 50012),
+        ({"iss": "5d1a7c10-3f64-4b0e-9a58-0c6b1e2f4a01", "sub": "5d1a7c10-3f64-4b0e-9a58-0c6b1e2f4a01"}, 700027),
+    ],
+)
+def test_assertions_of_any_shape_are_refused_and_break_nothing(
+    token_request: Ask, admin: httpx.Client, ids: Any, claims: dict[str, Any], code: int
+) -> None:
+    trusted = {"issuer": "https://idp.example", "subject": "workload", "jwks": {"keys": []}}
+    admin.post(f"registrations/{ids.client}/federated-credentials", json=trusted).raise_for_status()
+    signed = ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+        for part in ({"alg": "RS256", "typ": "JWT"}, claims, "signature")
+    )
+
+    response = token_request(client_secret="", client_assertion=signed, client_assertion_type=JWT_BEARER)
+
+    assert refused(response)[2] == code
+
+
+def test_bodies_of_any_shape_are_refused_and_break_nothing(wire: httpx.Client, sandbox: Any, ids: Any) -> None:
+    url = f"{sandbox.login}/{ids.contoso}/oauth2/v2.0/token"
+    bodies = [
+        ({"Content-Type": "application/json"}, b"{}"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"\xff=%ff&grant_type=%00"),
+        ({"Content-Type": "application/x-www-form-urlencoded", "Authorization": "Basic /w=="}, b"grant_type=x"),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, b"--y"),
+        ({"Content-Type": "multipart/form-data"}, b"nothing"),
+    ]
+
+    statuses = [wire.post(url, headers=headers, content=content).status_code for headers, content in bodies]
+
+    assert all(status in {400, 401} for status in statuses), statuses
 
 
 def test_tokens_can_be_made_opaque_and_still_open_graph(

@@ -76,9 +76,10 @@ def test_a_second_consent_does_not_hide_what_is_visible(
     directory.grant(contoso, registration, registration.permissions)
     tenant = slow(directory, contoso, hold=True)
 
-    directory.grant(tenant, registration, registration.permissions)
+    again = directory.grant(tenant, registration, registration.permissions)
 
     assert len(visible(directory, tenant, registration)) == 3
+    assert len(again.assignments) == 3
 
 
 def test_replacing_takes_away_what_is_no_longer_asked_for(

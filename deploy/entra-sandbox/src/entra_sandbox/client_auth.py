@@ -115,7 +115,7 @@ def _check_federated(registration: Registration, assertion: str, claims: dict[st
         )
     except jwt.ExpiredSignatureError as error:
         raise EntraError(700024) from error
-    except (jwt.InvalidTokenError, jwt.PyJWKError) as error:
+    except jwt.PyJWTError as error:
         raise EntraError(50012) from error
 
 

@@ -25,7 +25,7 @@ class NewFault(Frozen):
     client_id: Guid | None = None
     status: int | None = Field(None, ge=400, le=599, description="Instead of the usual status of the kind.")
     retry_after: int | None = Field(None, ge=0, description="Seconds in the Retry-After header.")
-    seconds: float = Field(30, ge=0, description="How long `hang` takes.")
+    seconds: float = Field(30, ge=0, le=86400, description="How long `hang` takes.")
     code: int | None = Field(None, description="AADSTS code of `error`.")
     error: str | None = Field(None, description="OAuth 2.0 error of `error`, where it is not the code's usual one.")
     body: Literal["json", "empty", "html"] = Field(

@@ -14,6 +14,7 @@ GRAPH_APP_ID = "00000003-0000-0000-c000-000000000000"
 CONSUMER_TENANT_ID = "9188040d-6c67-4c5b-b112-36a304b66dad"
 """Tenant id of all personal Microsoft accounts."""
 
+_MONTH = 30 * 86400
 _NAMESPACE = uuid.UUID("5f0c9d0e-6d5f-4f7e-9a43-2f6c1c7d9b11")
 
 
@@ -126,8 +127,8 @@ class Propagation(Frozen):
     """
 
     hold: bool = False
-    delay_seconds: float = Field(0, ge=0)
-    step_seconds: float = Field(0, ge=0)
+    delay_seconds: float = Field(0, ge=0, le=_MONTH)
+    step_seconds: float = Field(0, ge=0, le=_MONTH)
     service_principal: bool = False
 
 

@@ -1,6 +1,11 @@
-"""Values of HTML forms."""
+"""Values of HTML forms, and what a form does."""
+
+from collections.abc import Callable
 
 from starlette.datastructures import FormData
+
+Change = Callable[[FormData], str]
+"""Does what a form asks for and says so in a sentence."""
 
 
 def optional(form: FormData, name: str) -> str | None:
