@@ -14,7 +14,7 @@ SET = "read-directory-data"
 async def test_a_granted_set_is_on_the_screen_on_kafka_in_the_registry_and_at_the_app(
     platform: Platform, browser: Browser
 ) -> None:
-    screen = await sign_in(browser, platform)
+    screen = await sign_in(browser, platform, person="Adatum admin")
     assert screen.heading == "Microsoft Entra ID"
 
     end = await consent(screen, permission_set_id=SET, administrator="admin@contoso.com")
@@ -31,18 +31,18 @@ async def test_a_granted_set_is_on_the_screen_on_kafka_in_the_registry_and_at_th
     push = await platform.pushed(CONTOSO, permission_set_id=SET)
     assert push["verified"]
     data = push["data"]
-    assert data["account_id"] == "northwind"
+    assert data["account_id"] == "adatum"
     assert data["tenant"] == {"id": CONTOSO, "name": "Contoso Ltd"}
     assert (data["access"], data["usable"]) == ("gained", True) or data["access"] == "kept"
 
     # Whoever was notified finds it in the registry, grouped by tenant.
-    tenant = (await platform.api("registry", f"/v1/tenants/{CONTOSO}")).json()
+    tenant = (await platform.api("registry", f"/v1/tenants/{CONTOSO}", account="adatum")).json()
     (grant,) = [grant for grant in tenant["grants"] if grant["permission_set_id"] == SET]
     assert (grant["status"], grant["missing"]) == ("granted", [])
     assert grant["revision"] >= data["revision"]
     assert datetime.fromisoformat(grant["granted_at"]).tzinfo is not None
 
-    key = tenant_key("northwind", CONTOSO).encode()
+    key = tenant_key("adatum", CONTOSO).encode()
     events = [
         decode(record.headers, record.value)
         for record in await records_on(platform.bootstrap_servers, "entra.consent-events.v1")
