@@ -289,8 +289,8 @@ class BatchConsumer:
         )
 
     def _measure(self, consumer: AIOKafkaConsumer, after: dict[TopicPartition, int]) -> None:
-        for partition, offset in after.items():
-            end = consumer.highwater(partition)
+        for partition in after.keys() & consumer.assignment():
+            end, offset = consumer.highwater(partition), after[partition]
             if end is not None:
                 LAG.labels(partition.topic, self._group, str(partition.partition)).set(max(0, end - offset))
 

@@ -299,19 +299,18 @@ Headers = Sequence[tuple[str, bytes]]
 
 def encode(event: Event) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
     """Key, value and headers of the Kafka record (CloudEvents Kafka protocol binding 1.0.2, binary mode)."""
-    headers = {
-        "ce_specversion": "1.0",
-        "ce_id": event.id,
-        "ce_source": event.source,
-        "ce_type": event.type,
-        "ce_time": event.time.isoformat(),
-        "content-type": "application/json",
-    }
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event.id.encode()),
+        ("ce_source", event.source.encode()),
+        ("ce_type", event.type.encode()),
+        ("ce_time", event.time.isoformat().encode()),
+        ("content-type", b"application/json"),
+    ]
     subject = event.data.subject()
     if subject is not None:
-        headers["ce_subject"] = subject
-    value = event.data.model_dump_json().encode()
-    return event.data.key().encode(), value, [(name, text.encode()) for name, text in headers.items()]
+        headers.append(("ce_subject", subject.encode()))
+    return event.data.key().encode(), event.data.model_dump_json().encode(), headers
 
 
 class BadRecord(ValueError):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.events import (
@@ -40,6 +40,7 @@ def wire(**changes: Any) -> tuple[Headers, bytes]:
     return [(name, text) for name, text in merged.items() if text is not None], value
 
 
+@settings(deadline=None)
 @given(
     revision=st.integers(1, 2**53),
     tenant_name=st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"])),

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.problems import Problem
@@ -11,11 +11,13 @@ from tenant_registry.pages import cursor_of, position_of
 from tenant_registry.queries import HistoryPosition
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_a_text_comes_back(position: str) -> None:
     assert position_of(cursor_of(position), str) == position
 
 
+@settings(deadline=None)
 @given(st.integers(0, 253_402_300_799_999), st.integers(0, 2**63 - 1))
 def test_a_place_in_the_history_comes_back(milliseconds: int, revision: int) -> None:
     position = HistoryPosition(milliseconds=milliseconds, revision=revision, id="x")

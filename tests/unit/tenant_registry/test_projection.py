@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.events import (
@@ -139,6 +139,7 @@ def changes_of(events: Sequence[Event]) -> list[TenantChange]:
     return [change for item in events if (change := project(item).change) is not None]
 
 
+@settings(deadline=None)
 @given(events=tenant_events(), data=st.data())
 def test_any_order_and_repetition_folds_to_the_same_change(events: list[Event], data: st.DataObject) -> None:
     in_order = fold(changes_of(events))
@@ -146,6 +147,7 @@ def test_any_order_and_repetition_folds_to_the_same_change(events: list[Event], 
     assert fold(changes_of(repeated)) == in_order
 
 
+@settings(deadline=None)
 @given(events=tenant_events(), data=st.data())
 def test_folding_in_parts_is_folding_at_once(events: list[Event], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(events)))

@@ -18,7 +18,7 @@ from shared.backoff import Backoff
 from shared.consumer import BatchConsumer
 from shared.kafka import Publisher
 from shared.lease import Lease
-from shared.topics import CONSENT_EVENTS
+from shared.topics import CONSENT_EVENTS, PERMISSION_STATUS, TENANTS, Topic
 from tenant_registry import routes
 from tenant_registry.queries import Queries
 from tenant_registry.settings import Settings
@@ -31,7 +31,13 @@ log = structlog.get_logger(__name__)
 GROUP = "tenant-registry"
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    consent_events: Topic = CONSENT_EVENTS,
+    permission_status: Topic = PERMISSION_STATUS,
+    tenants: Topic = TENANTS,
+) -> FastAPI:
     """The service. Nothing is connected before the lifespan starts, and HTTP answers before Kafka or MongoDB do."""
     database = mongo.connect(settings.mongo)
     store = Store(database)
@@ -47,12 +53,13 @@ def create_app(settings: Settings) -> FastAPI:
         ),
         lease_seconds=settings.state.lease_seconds,
         transactional_id=settings.state.transactional_id,
+        topic=tenants,
     )
     consumer = BatchConsumer(
         settings.kafka,
-        topic=CONSENT_EVENTS,
+        topic=consent_events,
         group=GROUP,
-        handle=ConsentEvents(store, publisher, state_changed=states.poke),
+        handle=ConsentEvents(store, publisher, state_changed=states.poke, topic=permission_status),
         publisher=publisher,
         loops=settings.projection.loops,
         max_records=settings.projection.max_records,

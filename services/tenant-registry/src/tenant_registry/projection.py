@@ -14,8 +14,6 @@ from typing import Any
 
 from shared.events import (
     REGISTRY,
-    ConsentFailed,
-    CredentialExpiring,
     Event,
     EventData,
     GrantData,
@@ -27,6 +25,7 @@ from shared.events import (
     derived_event,
     tenant_key,
 )
+from shared.topics import CONSENT_EVENTS
 
 SNAPSHOT = "snapshot"
 PREFIX_LENGTH = 3
@@ -109,24 +108,19 @@ def project(event: Event) -> Projected:
         Unexpected: the event belongs on another topic.
     """
     data = event.data
+    if data.type_name not in CONSENT_EVENTS.event_types:
+        raise Unexpected(f"{data.type_name} does not belong on this topic")
     fields = data.model_dump()
     status: EventData = data
     change: TenantChange | None = None
-    match data:
-        case PermissionStatusChanged():
-            raise Unexpected(f"{data.type_name} does not belong on this topic")
-        case GrantData():
-            status = PermissionStatusChanged.model_construct(**data.__dict__, change=data.type_name)
-            grant = {name: fields[name] for name in _GRANT_FIELDS}
-            change = _change(data, grants={data.permission_set_id: grant})
-        case TenantUpdated():
-            change = _change(data)
-        case TenantRemoved():
-            change = replace(_change(data), profile=None, removed_revision=data.revision)
-        case ConsentFailed() | CredentialExpiring():
-            pass
-        case _:
-            raise Unexpected(f"{data.type_name} does not belong on this topic")
+    if isinstance(data, GrantData):
+        status = PermissionStatusChanged.model_validate({**data.__dict__, "change": data.type_name})
+        grant = {name: fields[name] for name in _GRANT_FIELDS}
+        change = _change(data, grants={data.permission_set_id: grant})
+    elif isinstance(data, TenantUpdated):
+        change = _change(data)
+    elif isinstance(data, TenantRemoved):
+        change = replace(_change(data), profile=None, removed_revision=data.revision)
     return Projected(
         status=derived_event(event.id, REGISTRY, event.time, status),
         history=None if fields.get("cause") == SNAPSHOT else _history(event, fields),
