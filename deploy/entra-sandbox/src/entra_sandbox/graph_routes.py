@@ -8,7 +8,7 @@ import jwt
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from entra_sandbox import graph_objects, odata
+from entra_sandbox import graph_applications, graph_objects, odata
 from entra_sandbox.graph_errors import GraphError, request_ids
 from entra_sandbox.model import GRAPH_APP_ID, Registration, ServicePrincipal, Tenant
 from entra_sandbox.roles import TEMPLATE_IDS
@@ -110,7 +110,9 @@ def graph_routes(sandbox: Sandbox) -> APIRouter:
         if registration is None or registration.home_tenant_id != caller.tenant.id:
             raise GraphError.not_found(app_id)
         uris = sandbox.directory.redirect_uris_of(registration)
-        return graph.single(request, "applications", graph_objects.application(sandbox.directory, registration, uris))
+        return graph.single(
+            request, "applications", graph_applications.application(sandbox.directory, registration, uris)
+        )
 
     @routes.get("/{segment:path}")
     async def unknown(segment: str, request: Request) -> Response:
