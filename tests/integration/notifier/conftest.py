@@ -2,37 +2,38 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
-from pydantic import SecretStr
 
 from notifier.app import create_app
 from notifier.delivery_store import DeliveryStore
-from notifier.secrets import SecretBox
-from notifier.settings import Settings, key_bytes
-from notifier.signing import new_secret
+from notifier.engine import Engine
+from notifier.settings import Settings
 from notifier.subscription_store import SubscriptionStore
-from notifier.subscriptions import Owner, StoredSecret, Subscription
+from notifier.subscriptions import Subscription
 from shared import mongo
+from shared.background import background
+from shared.events import Event
+from shared.kafka import Record
 from shared.settings import KafkaSettings
 from shared.topics import PERMISSION_STATUS, Topic, dead_letter_topic
+from support.notifying import SECRETS_KEY, new_subscription
+from support.status_events import publish
 from support.topics import Topics
 from support.webhooks import Answer, Receiver, receiver
 
 if TYPE_CHECKING:
     from shared.mongo import Database
 
-SECRETS_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 DAY = 24 * 3600.0
 
 StartApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
 Subscribe = Callable[..., Awaitable[Subscription]]
+RunEngine = Callable[..., AbstractAsyncContextManager[Engine]]
 MakeReceiver = Callable[..., Awaitable[Receiver]]
 
 
@@ -66,11 +67,6 @@ def settings(mongo_url: str, mongo_database: str, kafka_bootstrap: str, driver: 
     return Settings.model_validate(values)
 
 
-@pytest.fixture
-def kafka_settings(settings: Settings) -> KafkaSettings:
-    return settings.kafka
-
-
 @pytest_asyncio.fixture
 async def status_topic(topics: Topics, kafka_group: str) -> Topic:
     topic = replace(PERMISSION_STATUS, name=await topics.create("status", partitions=4), partitions=4)
@@ -97,22 +93,10 @@ def subscriptions(database: "Database") -> SubscriptionStore:
 
 @pytest.fixture
 def subscribe(subscriptions: SubscriptionStore) -> Subscribe:
-    """Stores a subscription: ``await subscribe(url, app_id="search")``; its secret is ``secret_of(subscription)``."""
-    box = SecretBox([key_bytes(SecretStr(SECRETS_KEY))])
+    """Stores subscriptions; the arguments are a URL and ``app_id`` or ``account_id``."""
 
-    async def make(
-        url: str, *, app_id: str | None = None, account_id: str | None = None, **fields: Any
-    ) -> Subscription:
-        now, subscription_id = datetime.now(UTC), str(uuid4())
-        made = Subscription(
-            id=subscription_id,
-            owner=Owner(app_id=app_id, account_id=account_id),
-            url=url,
-            secrets=(StoredSecret(sealed=box.seal(new_secret(), subscription_id=subscription_id), created_at=now),),
-            created_at=now,
-            updated_at=now,
-            **fields,
-        )
+    async def make(url: str, **fields: Any) -> Subscription:
+        made = new_subscription(url, **fields)
         await subscriptions.add(made)
         return made
 
@@ -120,31 +104,66 @@ def subscribe(subscriptions: SubscriptionStore) -> Subscribe:
 
 
 @pytest.fixture
-def secret_of() -> Callable[[Subscription], str]:
-    """The signing secret of a subscription."""
-    box = SecretBox([key_bytes(SecretStr(SECRETS_KEY))])
-    return lambda subscription: box.open(subscription.secrets[0].sealed, subscription_id=subscription.id)
-
-
-@pytest.fixture
 def start(settings: Settings, status_topic: Topic, kafka_group: str) -> StartApp:
     """Runs a notifier for as long as the context lasts, without its HTTP server."""
 
     @asynccontextmanager
-    async def running(with_settings: Settings | None = None) -> AsyncIterator[FastAPI]:
-        app = create_app(with_settings or settings, topic=status_topic, group=kafka_group)
+    async def running(with_settings: Settings | None = None, *, group: str = kafka_group) -> AsyncIterator[FastAPI]:
+        app = create_app(with_settings or settings, topic=status_topic, group=group)
         async with app.router.lifespan_context(app):
             yield app
 
     return running
 
 
+@pytest.fixture
+def run_engine(database: "Database", settings: Settings) -> RunEngine:
+    """Runs the delivery engine alone for as long as the context lasts: what is given to its intake is sent."""
+
+    @asynccontextmanager
+    async def running(**changes: Any) -> AsyncIterator[Engine]:
+        changed = settings.model_copy(update={"delivery": settings.delivery.model_copy(update=changes)})
+        engine = Engine(database, changed)
+        await engine.create_indexes()
+        async with (
+            engine.sending(),
+            background(claims=engine.claimer.run(), recoveries=engine.recoveries.run()),
+        ):
+            yield engine
+
+    return running
+
+
 @pytest_asyncio.fixture
 async def make_receiver() -> AsyncIterator[MakeReceiver]:
-    """Starts an endpoint: ``await make_receiver(answering(500))``."""
+    """Starts endpoints; the argument is how they answer."""
     async with AsyncExitStack() as stack:
 
         async def make(answer: Answer | None = None) -> Receiver:
             return await stack.enter_async_context(receiver(answer))
 
         yield make
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A topic, endpoints and a notifier between them."""
+
+    kafka: KafkaSettings
+    topic: Topic
+    start: StartApp
+    make_receiver: MakeReceiver
+    subscribe: Subscribe
+
+    async def publish(self, *events: Event | Record) -> None:
+        """Write events, or records as they are, to the status topic."""
+        await publish(self.kafka, self.topic, *events)
+
+
+@pytest.fixture
+def stage(
+    settings: Settings, status_topic: Topic, start: StartApp, make_receiver: MakeReceiver, subscribe: Subscribe
+) -> Stage:
+    return Stage(
+        kafka=settings.kafka, topic=status_topic, start=start, make_receiver=make_receiver, subscribe=subscribe
+    )

@@ -1,31 +1,35 @@
 """From a status event on Kafka to a signed webhook on record."""
 
-from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from standardwebhooks import Webhook
 
 from notifier.delivery_store import DeliveryStore
-from notifier.subscriptions import Subscription
-from shared.settings import KafkaSettings
-from shared.topics import Topic
 from support.eventually import eventually
-from support.status_events import ACCOUNT, publish, status_event
+from support.notifying import secret_of
+from support.status_events import ACCOUNT, status_event
+from support.webhooks import Receiver
 
 
 async def test_a_status_event_reaches_its_subscribers_signed_and_is_recorded(
-    start, make_receiver, subscribe, secret_of, kafka_settings: KafkaSettings, status_topic: Topic, deliveries
+    stage: Any, deliveries: DeliveryStore
 ) -> None:
-    app_endpoint, account_endpoint, other = await make_receiver(), await make_receiver(), await make_receiver()
-    of_app = await subscribe(app_endpoint.url, app_id="search")
-    of_account = await subscribe(account_endpoint.url, account_id=ACCOUNT)
-    await subscribe(other.url, app_id="workbench")
-    await subscribe(other.url, account_id="adatum")
+    app_endpoint, account_endpoint, other = (
+        await stage.make_receiver(),
+        await stage.make_receiver(),
+        await stage.make_receiver(),
+    )
+    of_app = await stage.subscribe(app_endpoint.url, app_id="search")
+    of_account = await stage.subscribe(account_endpoint.url, account_id=ACCOUNT)
+    await stage.subscribe(other.url, app_id="workbench")
+    await stage.subscribe(other.url, account_id="adatum")
     event = status_event()
 
-    async with start():
-        await publish(kafka_settings, status_topic, event)
+    async with stage.start():
+        await stage.publish(event)
         for endpoint, subscription in ((app_endpoint, of_app), (account_endpoint, of_account)):
-            await eventually(lambda e=endpoint: _count(e), lambda n: n == 1, what="the webhook")
+            await eventually(partial(_count, endpoint), lambda n: n == 1, what="the webhook")
             received = endpoint.received[0]
             assert received.id == event.id
             payload = Webhook(secret_of(subscription)).verify(received.body, received.headers)
@@ -34,12 +38,12 @@ async def test_a_status_event_reaches_its_subscribers_signed_and_is_recorded(
             assert payload["data"]["access"] == "gained"
         for subscription in (of_app, of_account):
             (delivery,) = await eventually(
-                lambda s=subscription: deliveries.list_of(s.id, status="delivered", after=None, limit=10)
+                partial(deliveries.list_of, subscription.id, status="delivered", after=None, limit=10)
             )
             assert delivery.event_id == event.id
             assert [attempt.status_code for attempt in delivery.attempts] == [204]
     assert other.received == []
 
 
-async def _count(endpoint) -> int:
+async def _count(endpoint: Receiver) -> int:
     return len(endpoint.received)

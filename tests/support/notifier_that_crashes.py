@@ -1,0 +1,99 @@
+"""A notifier that is killed at a named moment: ``notifier_that_crashes.py WINDOW TOPIC PARTITIONS GROUP``.
+
+The process sends itself SIGKILL, as a power cut would, the first time it comes to that moment. Nothing of this is in
+the service: its adapters are wrapped from outside.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from notifier.app import create_app
+from notifier.delivery_store import DeliveryStore
+from notifier.sender import Sender
+from notifier.settings import Settings
+from notifier.store import EventStore
+from shared import logs, web
+from shared.settings import load
+from shared.topics import PERMISSION_STATUS
+
+Method = Callable[..., Awaitable[Any]]
+
+
+def die() -> None:
+    """End here and now."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(kind: type, name: str) -> None:
+    """Die when the method is called."""
+
+    async def dying(*_: Any, **__: Any) -> None:
+        die()
+
+    setattr(kind, name, dying)
+
+
+def after(kind: type, name: str, *, calls: int = 1) -> None:
+    """Die when the method has done its work so many times."""
+    original: Method = getattr(kind, name)
+    left = calls
+
+    async def dying(self: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        result = await original(self, *arguments, **options)
+        left -= 1
+        if left == 0:
+            die()
+        return result
+
+    setattr(kind, name, dying)
+
+
+def deliveries_without_events() -> None:
+    """Die when the deliveries are stored and their events are not."""
+    stored = asyncio.Event()
+    insert: Method = DeliveryStore.insert
+
+    async def inserting(self: Any, *arguments: Any, **options: Any) -> Any:
+        result = await insert(self, *arguments, **options)
+        stored.set()
+        return result
+
+    async def adding(*_: Any) -> None:
+        await stored.wait()
+        die()
+
+    DeliveryStore.insert = inserting  # type: ignore[method-assign]
+    EventStore.add = adding  # type: ignore[method-assign,assignment]
+
+
+WINDOWS: dict[str, Callable[[], None]] = {
+    "before anything is stored": lambda: before(EventStore, "add"),
+    "after the events, before the deliveries": lambda: before(DeliveryStore, "insert"),
+    "after the deliveries, before the events": deliveries_without_events,
+    "before the POST": lambda: before(Sender, "post"),
+    "after the 2xx, before it is recorded": lambda: after(Sender, "post"),
+    "in the middle of the POSTs": lambda: after(Sender, "post", calls=7),
+    "after it is recorded": lambda: after(DeliveryStore, "record"),
+    "after the rows, before the position": lambda: before(EventStore, "save_positions"),
+    "after the position, before the commit": lambda: after(EventStore, "save_positions"),
+}
+
+
+def main() -> None:
+    """Serve until the moment comes."""
+    window, topic, partitions, group = sys.argv[1:]
+    WINDOWS[window]()
+    settings = load(Settings)
+    logs.configure(settings.log, service="notifier")
+    topics = replace(PERMISSION_STATUS, name=topic, partitions=int(partitions))
+    web.serve(create_app(settings, topic=topics, group=group), settings.http)
+
+
+if __name__ == "__main__":
+    main()
