@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
@@ -81,6 +82,8 @@ class Sender:
             sock_read=settings.response_timeout_seconds,
         )
         self._session: aiohttp.ClientSession | None = None
+        # A subscription may be older than the settings, so its URL is looked at again.
+        self._allowed = lru_cache(maxsize=4096)(self._is_allowed)
 
     async def open(self) -> None:
         """Make the session; to be called on the loop that will use it."""
@@ -131,6 +134,8 @@ class Sender:
         An answer counts when it is complete (up to the part that is kept): a 2xx whose body never ends is a timeout.
         """
         at, started = datetime.now(UTC), perf_counter()
+        if not self._allowed(url):
+            return Attempt(at=at, duration_ms=0, error="url_not_allowed")
         answer: dict[str, Any] = {}
         try:
             async with asyncio.timeout(self._settings.total_timeout_seconds):
@@ -142,6 +147,13 @@ class Sender:
             answer["error"] = error_class(failure)
             log.info("delivery.post_failed", error=answer["error"], detail=f"{type(failure).__name__}: {failure}"[:300])
         return Attempt(at=at, duration_ms=round((perf_counter() - started) * 1000), **answer)
+
+    def _is_allowed(self, url: str) -> bool:
+        try:
+            check_url(url, private_allowed=self._settings.allow_private_networks, ports=self._settings.ports)
+        except RefusedUrl:
+            return False
+        return True
 
     async def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], answer: dict[str, Any]) -> None:
         if self._session is None:
