@@ -35,7 +35,7 @@ async def mongo(folder: Path) -> AsyncIterator[str]:
     if backend == "external":
         yield os.environ["TEST_MONGO_URL"]
     elif backend == "docker":
-        from support import containers  # noqa: PLC0415 - the Docker client is needed here only
+        import support.containers as containers  # noqa: PLC0415, PLR0402 - the Docker client is needed here only
 
         async with containers.mongo() as url:
             yield url
@@ -51,7 +51,7 @@ async def kafka(folder: Path) -> AsyncIterator[str]:
     if backend == "external":
         yield os.environ["TEST_KAFKA_BOOTSTRAP_SERVERS"]
     elif backend == "docker":
-        from support import containers  # noqa: PLC0415 - the Docker client is needed here only
+        import support.containers as containers  # noqa: PLC0415, PLR0402 - the Docker client is needed here only
 
         async with containers.kafka() as bootstrap_servers:
             yield bootstrap_servers
