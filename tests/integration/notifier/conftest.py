@@ -1,12 +1,15 @@
 """A notifier on a real broker and database, with subscriptions to real endpoints."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import pytest_asyncio
+import uvicorn
 from fastapi import FastAPI
 
 from notifier.app import create_app
@@ -21,8 +24,10 @@ from shared.events import Event
 from shared.kafka import Record
 from shared.settings import KafkaSettings
 from shared.topics import PERMISSION_STATUS, Topic, dead_letter_topic
+from support.eventually import eventually
 from support.notifying import SECRETS_KEY, new_subscription
 from support.status_events import publish
+from support.tokens import AUDIENCE, Issuer, issuing
 from support.topics import Topics
 from support.webhooks import Answer, Receiver, receiver
 
@@ -34,6 +39,7 @@ DAY = 24 * 3600.0
 StartApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
 Subscribe = Callable[..., Awaitable[Subscription]]
 RunEngine = Callable[..., AbstractAsyncContextManager[Engine]]
+Serve = Callable[..., AbstractAsyncContextManager["Served"]]
 MakeReceiver = Callable[..., Awaitable[Receiver]]
 
 
@@ -42,17 +48,24 @@ def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest_asyncio.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    """Whose tokens the notifier accepts."""
+    async with issuing() as issuer:
+        yield issuer
+
+
 @pytest.fixture
-def settings(mongo_url: str, mongo_database: str, kafka_bootstrap: str, driver: str) -> Settings:
+def settings(mongo_url: str, mongo_database: str, kafka_bootstrap: str, driver: str, issuer: Issuer) -> Settings:
     values: dict[str, Any] = {
         "public_url": "http://localhost:8082",
         "http": {"port": 0},
         "kafka": {"bootstrap_servers": kafka_bootstrap},
         "mongo": {"url": mongo_url, "database": mongo_database, "driver": driver},
         "auth": {
-            "issuer": "http://issuer.test",
-            "audience": "consent-platform",
-            "jwks_url": "http://issuer.test/jwks",
+            "issuer": issuer.url,
+            "audience": AUDIENCE,
+            "jwks_url": f"{issuer.url}/jwks",
         },
         "delivery": {
             "secrets_key": SECRETS_KEY,
@@ -143,6 +156,48 @@ async def make_receiver() -> AsyncIterator[MakeReceiver]:
             return await stack.enter_async_context(receiver(answer))
 
         yield make
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A notifier that answers on a port."""
+
+    url: str
+    app: FastAPI
+    server: uvicorn.Server
+
+
+@pytest.fixture
+def serve(settings: Settings, status_topic: Topic, kafka_group: str) -> Serve:
+    """Runs a notifier with its HTTP server for as long as the context lasts."""
+
+    @asynccontextmanager
+    async def serving(**changes: Any) -> AsyncIterator[Served]:
+        app = create_app(settings.model_copy(update=changes), topic=status_topic, group=kafka_group)
+        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve())
+        try:
+
+            async def started() -> bool:
+                return server.started
+
+            await eventually(started, what="a listening server")
+            port = server.servers[0].sockets[0].getsockname()[1]
+            url = f"http://127.0.0.1:{port}"
+            async with httpx.AsyncClient() as client:
+
+                async def ready() -> int:
+                    return (await client.get(f"{url}/readyz")).status_code
+
+                await eventually(ready, lambda status: status == 200, within=40, what="readiness")
+            yield Served(url=url, app=app, server=server)
+        finally:
+            app.state.on_exit()
+            server.should_exit = True
+            await task
+
+    return serving
 
 
 @dataclass(frozen=True, kw_only=True)

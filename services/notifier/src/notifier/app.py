@@ -1,16 +1,12 @@
 """The composition root: what the service is made of, in the order in which it starts and, reversed, stops."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 import httpx
-import structlog
 from fastapi import APIRouter, FastAPI
-from pymongo.errors import PyMongoError
 
 from notifier import delivery_routes, routes, stream
 from notifier.engine import Engine
@@ -20,15 +16,10 @@ from notifier.subscribing import Subscribing
 from shared import mongo, web
 from shared.auth import TokenVerifier, bearer
 from shared.background import background
-from shared.backoff import Backoff
 from shared.consumer import BatchConsumer
+from shared.indexes import Indexes
 from shared.kafka import Publisher
 from shared.topics import PERMISSION_STATUS, Topic
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-log = structlog.get_logger(__name__)
 
 GROUP = "notifier"
 
@@ -125,31 +116,3 @@ def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple
             caller=caller,
         ),
     )
-
-
-class Indexes:
-    """Creates the indexes, however long MongoDB takes to come up; what relies on them starts after."""
-
-    def __init__(self, create: "Callable[[], Awaitable[None]]") -> None:
-        self._create = create
-        self._creating = asyncio.Lock()
-        self._created = False
-
-    async def before(self, run: "Callable[[], Awaitable[None]]") -> None:
-        """Run it once the indexes are there."""
-        async with self._creating:
-            backoff = Backoff()
-            while not self._created:
-                try:
-                    await self._create()
-                    self._created = True
-                except PyMongoError as error:
-                    delay = backoff.next()
-                    log.warning("indexes.failed", error=type(error).__name__, retry_in_seconds=round(delay, 2))
-                    await asyncio.sleep(delay)
-        await run()
-
-    async def check(self) -> None:
-        """Readiness: raise until they are there."""
-        if not self._created:
-            raise RuntimeError("not created yet")

@@ -15,8 +15,9 @@ class ServerClock:
         self._offset = timedelta()
 
     def now(self) -> datetime:
-        """The time at the database, aware UTC."""
-        return datetime.now(UTC) + self._offset
+        """The time at the database, aware UTC, to the millisecond that MongoDB keeps: what is read back is equal."""
+        now = datetime.now(UTC) + self._offset
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     async def synchronize(self) -> None:
         """Ask the primary for its time."""

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Depends, Path, Query
 from notifier.clock import ServerClock
 from notifier.deliveries import Delivery, Status
 from notifier.delivery_store import DeliveryStore
-from notifier.pages import Page, page_of, position_of
+from notifier.pages import Page, page_of
 from notifier.resources import Accepted, DeliveryPage, DeliveryView, DeliveryWithPayload
 from notifier.routes import PROBLEMS, Caller, SubscriptionId, owner_dependency
 from notifier.store import EventStore
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Owner, Subscription
+from shared.cursors import position_of
 from shared.problems import Problem, not_found
 
 DeliveryId = Annotated[str, Path(max_length=100, description="Id of a delivery.")]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from notifier.access import owner_of
 from notifier.addresses import RefusedUrl
 from notifier.clock import ServerClock
-from notifier.pages import Page, page_of, position_of
+from notifier.pages import Page, page_of
 from notifier.recovery import Recoveries
 from notifier.resources import (
     Accepted,
@@ -26,6 +26,7 @@ from notifier.resources import (
 from notifier.subscribing import MAX_PER_OWNER, Conflict, Disabled, NotFound, Subscribing, TooMany
 from notifier.subscriptions import Owner, Subscription
 from shared.auth import Principal
+from shared.cursors import position_of
 from shared.problems import Problem, not_found
 
 if TYPE_CHECKING:

@@ -202,7 +202,12 @@ def router(
                 async for chunk in chunks:
                     yield chunk
 
-    @routes.get("/stream", response_class=EventStream, responses={200: {"content": {"text/event-stream": _EXAMPLE}}})
+    @routes.get(
+        "/stream",
+        status_code=200,
+        response_class=EventStream,
+        responses={200: {"content": {"text/event-stream": _EXAMPLE}}},
+    )
     async def stream(
         principal: Annotated[Principal, Depends(caller)],
         last_event_id: Annotated[str | None, Header(max_length=16_384)] = None,
