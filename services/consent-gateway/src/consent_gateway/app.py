@@ -1,14 +1,11 @@
 """The composition root: what the service is made of, in the order in which it starts and, reversed, stops."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
 
 import httpx
-import structlog
 from fastapi import FastAPI
-from pymongo.errors import PyMongoError
 
 from consent_gateway import api, callbacks, console, signin
 from consent_gateway.core import NAME, Core, utc_now
@@ -22,9 +19,7 @@ from consent_gateway.settings import Settings
 from shared import mongo, web
 from shared.auth import TokenVerifier, bearer
 from shared.background import background
-from shared.backoff import Backoff
-
-log = structlog.get_logger(__name__)
+from shared.indexes import Indexes
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -111,32 +106,3 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
     app.include_router(
         callbacks.router(gate=gate, pages=pages, catalog=catalog, consent=consent, tenants_of=tenants_of)
     )
-
-
-class Indexes:
-    """Creates the indexes, however long MongoDB takes to come up; what relies on them starts after."""
-
-    def __init__(self, *create: Callable[[], Awaitable[None]]) -> None:
-        self._create = create
-        self._creating = asyncio.Lock()
-        self._created = False
-
-    async def before(self, run: Callable[[], Awaitable[None]]) -> None:
-        """Run it once the indexes are there."""
-        async with self._creating:
-            backoff = Backoff()
-            while not self._created:
-                try:
-                    for create in self._create:
-                        await create()
-                    self._created = True
-                except PyMongoError as error:
-                    delay = backoff.next()
-                    log.warning("indexes.failed", error=type(error).__name__, retry_in_seconds=round(delay, 2))
-                    await asyncio.sleep(delay)
-        await run()
-
-    async def check(self) -> None:
-        """Readiness: raise until they are there."""
-        if not self._created:
-            raise RuntimeError("not created yet")

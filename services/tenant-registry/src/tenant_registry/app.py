@@ -1,21 +1,18 @@
 """The composition root: what the service is made of, in the order in which it starts and, reversed, stops."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
 
 import httpx
-import structlog
 from fastapi import FastAPI
-from pymongo.errors import PyMongoError
 
 from shared import mongo, web
 from shared.auth import TokenVerifier, bearer
 from shared.background import background
-from shared.backoff import Backoff
 from shared.consumer import BatchConsumer
+from shared.indexes import Indexes
 from shared.kafka import Publisher
 from shared.lease import Lease
 from shared.topics import CONSENT_EVENTS, PERMISSION_STATUS, TENANTS, Topic
@@ -25,8 +22,6 @@ from tenant_registry.settings import Settings
 from tenant_registry.state_publisher import StatePublisher
 from tenant_registry.store import Store
 from tenant_registry.subscribers import ConsentEvents
-
-log = structlog.get_logger(__name__)
 
 GROUP = "tenant-registry"
 
@@ -65,11 +60,7 @@ def create_app(
         max_records=settings.projection.max_records,
     )
     issuer = httpx.AsyncClient(timeout=5.0)
-    indexes = Indexes(store)
-
-    async def project() -> None:
-        await indexes.create()
-        await consumer.run()
+    indexes = Indexes(store.create_indexes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -77,7 +68,7 @@ def create_app(
             await stack.enter_async_context(issuer)
             stack.push_async_callback(mongo.close, database)
             stack.push_async_callback(publisher.close)
-            await stack.enter_async_context(background(projection=project(), state=states.run()))
+            await stack.enter_async_context(background(projection=indexes.before(consumer.run), state=states.run()))
             yield
 
     app = FastAPI(
@@ -99,28 +90,3 @@ def create_app(
     }
     web.install(app, checks=checks)
     return app
-
-
-class Indexes:
-    """Creates the indexes, however long MongoDB takes to come up; nothing is projected before."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._created = False
-
-    async def create(self) -> None:
-        """Try until it works."""
-        backoff = Backoff()
-        while not self._created:
-            try:
-                await self._store.create_indexes()
-                self._created = True
-            except PyMongoError as error:
-                delay = backoff.next()
-                log.warning("indexes.failed", error=type(error).__name__, retry_in_seconds=round(delay, 2))
-                await asyncio.sleep(delay)
-
-    async def check(self) -> None:
-        """Readiness: raise until they are there."""
-        if not self._created:
-            raise RuntimeError("not created yet")

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from shared.auth import Principal
+from shared.cursors import cursor_of, position_of
 from shared.events import Slug, TenantState, canonical_tenant_id
 from shared.problems import Problem, not_found
 from tenant_registry.access import Scope, require_app, scope_of
-from tenant_registry.pages import cursor_of, position_of
 from tenant_registry.queries import HistoryPosition, HistoryQuery, Queries, TenantQuery
 from tenant_registry.views import (
     TENANT_EXAMPLE,

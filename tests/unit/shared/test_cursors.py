@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.cursors import cursor_of, position_of
 from shared.problems import Problem
-from tenant_registry.pages import cursor_of, position_of
 from tenant_registry.queries import HistoryPosition
 
 
