@@ -60,8 +60,8 @@ async def test_every_event_reaches_every_subscriber(
             process.kill()
             await process.wait()
 
-    # The broker waits ten seconds for the dead member of a group. Positions are the service's own: another group goes on
-    # from the same records at once. One window shows the same group.
+    # The broker waits ten seconds for the dead member of a group. Positions are the service's own, so that a member of
+    # another group goes on from the same records at once. One window shows the same group.
     same_group = window == "after the rows, before the position"
     async with stage.start(group=kafka_group if same_group else f"{kafka_group}-successor"):
         for endpoint in endpoints:
