@@ -10,7 +10,7 @@ MEMBERS  := shared services/consent-gateway services/tenant-registry services/no
             deploy/entra-sandbox deploy/platform-idp deploy/sample-app deploy/launcher
 STAND_INS := deploy/entra-sandbox deploy/platform-idp deploy/sample-app
 PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
-SOURCES  := $(wildcard shared/src services/*/src deploy/*/src) tests bench docs $(wildcard deploy/*.py) deploy/probe.py deploy/compose
+SOURCES  := $(wildcard shared/src services/*/src deploy/*/src) tests bench docs $(wildcard deploy/*.py) deploy/compose
 # A full development environment serves the demo as well; the demo alone needs much less.
 DEMO_ENV := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo)
 
