@@ -123,6 +123,9 @@ class BatchConsumer:
                 raise RuntimeError(listener.failing)
             if not listener.settled.is_set():
                 raise RuntimeError("joining the consumer group")
+            # aiokafka forgets the coordinator as soon as it can't be reached, and has no public way to tell.
+            if listener.subscriber.consumer._coordinator.coordinator_id is None:  # noqa: SLF001
+                raise RuntimeError("the group's coordinator can't be reached")
             if not listener.subscriber.consumer.partitions_for_topic(self._topic.name):
                 raise RuntimeError(f"{self._topic.name} does not exist; the topic job makes it")
 

@@ -2,8 +2,10 @@
 
 import logging
 import sys
+from time import monotonic
 
 import structlog
+from typing_extensions import override
 
 from shared.settings import LogSettings
 
@@ -49,6 +51,7 @@ def configure(settings: LogSettings, *, service: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_OncePerMinute("aiokafka"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -57,6 +60,25 @@ def configure(settings: LogSettings, *, service: str) -> None:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     # Says "Auto create topics is disabled" at every start, which is how it must be.
     logging.getLogger("faststream").setLevel(max(level, logging.ERROR))
+
+
+class _OncePerMinute(logging.Filter):
+    """Passes a library's message once a minute: with its broker down, aiokafka repeats itself many times a second."""
+
+    def __init__(self, library: str) -> None:
+        super().__init__()
+        self._library = library
+        self._said: dict[tuple[str, str], float] = {}
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] != self._library:
+            return True
+        message, now = (record.name, str(record.msg)), monotonic()
+        if now - self._said.get(message, float("-inf")) < 60.0:
+            return False
+        self._said[message] = now
+        return True
 
 
 def _name_service(service: str) -> structlog.typing.Processor:

@@ -127,3 +127,11 @@ def test_a_field_that_is_named_like_a_secret_is_never_written(written: Callable[
     (line,) = written()
     assert "s3cret" not in json.dumps(line)
     assert (line["tenant"], line["service"], line["level"]) == ("t", "test", "info")
+
+
+def test_a_library_that_repeats_itself_is_heard_once(written: Callable[[], list[dict[str, Any]]]) -> None:
+    for _ in range(100):
+        logging.getLogger("aiokafka.conn").error("Unable to connect to %s", "localhost")
+        logging.getLogger("ours").error("said")
+    events = [line["event"] for line in written()]
+    assert (events.count("Unable to connect to localhost"), events.count("said")) == (1, 100)
