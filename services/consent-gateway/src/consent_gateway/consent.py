@@ -1,4 +1,4 @@
-"""The use cases of the consent flow: start, callback, proof, and how a run ended (design section 4).
+"""The use cases of the consent flow: start, callback, proof, and how a run ended.
 
 The callback of Entra's admin consent proves nothing: its parameters are unsigned. What counts is the proof, a sign-in
 of the same browser on that very tenant.
