@@ -1,5 +1,6 @@
 """The real mongod and the real broker that the demonstration and the tests stand on."""
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -35,7 +36,7 @@ async def test_the_broker_takes_transactional_producers_and_groups(
         auto_offset_reset="earliest",
         isolation_level="read_committed",
     ) as consumer:
-        record = await consumer.getone()
+        record = await asyncio.wait_for(consumer.getone(), timeout=60)
     assert (record.key, record.value) == (b"key", b"value")
 
 
@@ -105,15 +106,21 @@ async def _send(server: EmbeddedKafka, topic: str, *values: bytes) -> None:
 
 
 async def _commit(server: EmbeddedKafka, topic: str, *, offset: int) -> None:
-    async with AIOKafkaConsumer(bootstrap_servers=server.bootstrap_servers, group_id="readers") as consumer:
+    async with AIOKafkaConsumer(
+        bootstrap_servers=server.bootstrap_servers, group_id="readers", enable_auto_commit=False
+    ) as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         await consumer.commit({TopicPartition(topic, 0): offset})
 
 
 async def _next(server: EmbeddedKafka, topic: str) -> bytes | None:
     async with AIOKafkaConsumer(
-        topic, bootstrap_servers=server.bootstrap_servers, group_id="readers", auto_offset_reset="earliest"
+        topic,
+        bootstrap_servers=server.bootstrap_servers,
+        group_id="readers",
+        auto_offset_reset="earliest",
+        metadata_max_age_ms=1_000,  # right after its start a broker may not know its topics yet
     ) as consumer:
-        record = await consumer.getone()
+        record = await asyncio.wait_for(consumer.getone(), timeout=60)
     value: bytes | None = record.value
     return value
