@@ -1,17 +1,19 @@
 """Webhooks per second, from Kafka to a recorded 2xx, on one process with 20 endpoints.
 
-Ours: the notifier as it is deployed, reading a topic that is already full; the clock runs from the first delivery's
-row to the moment at which the last one is delivered in MongoDB.
+Ours: the notifier as it is deployed; the clock runs from the first delivery's row to the moment at which the last one
+is delivered in MongoDB.
 Floor: a bare loop that reads the same topic with aiokafka, signs and posts with aiohttp, 64 in flight, and writes one
 ``insert_many`` per 200 answers. It keeps no state before the POST, knows no endpoint apart and retries nothing.
-Both use uvloop, the same broker, the same mongod (majority, journaled) and the same receiver.
+Each is started on an empty topic of its own and stopped in its tracks (SIGSTOP) while the topic is filled, so that
+neither a rebalance nor the filling is measured. Both use uvloop, the same settings of the garbage collector, the same
+broker, the same mongod (majority, journaled) and the same receiver.
 """
 
 import asyncio
 import base64
 import contextlib
+import gc
 import hmac
-import json
 import os
 import signal
 import sys
@@ -35,18 +37,18 @@ from pymongo.write_concern import WriteConcern
 from bench.figures import ROUNDS, spread, table
 from launcher.kafka import EmbeddedKafka
 from launcher.mongo import EmbeddedMongo
+from launcher.ports import free_port
 from notifier.app import create_app
-from notifier.secrets import SecretBox
-from notifier.settings import Settings, key_bytes
-from notifier.signing import new_secret
+from notifier.settings import Settings
 from notifier.subscription_store import SubscriptionStore
-from notifier.subscriptions import Owner, StoredSecret, Subscription
 from shared import logs, mongo, web
 from shared.kafka import Publisher, record_of
 from shared.settings import KafkaSettings, MongoSettings, load
 from shared.topics import PERMISSION_STATUS, Topic
+from support.eventually import eventually
+from support.notifying import SECRETS_KEY, new_subscription
 from support.status_events import GRAPH, status_event
-from support.topics import topics_of_a_test
+from support.topics import Topics, topics_of_a_test
 
 WEBHOOKS = int(os.environ.get("BENCH_WEBHOOKS", "12000"))
 ENDPOINTS = 20
@@ -54,7 +56,6 @@ PARTITIONS = 8
 IN_FLIGHT = 64
 INSERT = 200
 BODY_BYTES = 690
-SECRETS_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 def main() -> None:
@@ -80,15 +81,13 @@ async def _compare() -> None:
             stack.push_async_callback(broker.stop)
             port = await stack.enter_async_context(_receiver())
             topics = await stack.enter_async_context(topics_of_a_test(broker.bootstrap_servers))
-            topic = await topics.create("delivery", partitions=PARTITIONS)
-            await _fill(broker.bootstrap_servers, _topic(topic))
-            ours: list[tuple[float, float]] = []
-            raw: list[tuple[float, float]] = []
+            bench = Bench(broker.bootstrap_servers, server.url, port, topics)
             ceiling = await _ceiling(port)
+            raw: list[tuple[float, float]] = []
+            ours: list[tuple[float, float]] = []
             for number in range(ROUNDS):
-                database, where = f"bench_{number}", (broker.bootstrap_servers, topic, server.url)
-                raw.append(await _run_raw(*where, f"{database}_raw", port))
-                ours.append(await _run_notifier(*where, database, port))
+                raw.append(await bench.raw(f"bench_{number}_raw"))
+                ours.append(await bench.notifier(f"bench_{number}"))
                 print(f"round {number + 1}: raw {raw[-1][0]:,.0f}/s, notifier {ours[-1][0]:,.0f}/s", flush=True)
     ratios = [mine / floor for (mine, _), (floor, _) in zip(ours, raw, strict=True)]
     rows = [
@@ -160,47 +159,83 @@ async def _ceiling(port: int) -> float:
     return connections * rounds * burst / (perf_counter() - started)
 
 
-async def _run_notifier(bootstrap: str, topic: str, mongo_url: str, database: str, port: int) -> tuple[float, float]:
-    """Webhooks per second, and CPU milliseconds of the process per webhook."""
-    await _subscribe(mongo_url, database, port)
-    environment = {
-        "PUBLIC_URL": "http://localhost:8082",
-        "HTTP__PORT": "0",
-        "LOG__LEVEL": "warning",
-        "KAFKA__BOOTSTRAP_SERVERS": bootstrap,
-        "MONGO__URL": mongo_url,
-        "MONGO__DATABASE": database,
-        "AUTH__ISSUER": "http://localhost:8091",
-        "AUTH__AUDIENCE": "consent-platform",
-        "AUTH__JWKS_URL": "http://localhost:8091/.well-known/jwks.json",
-        "DELIVERY__SECRETS_KEY": SECRETS_KEY,
-        "DELIVERY__ALLOW_PRIVATE_NETWORKS": "true",
-    }
-    command = [sys.executable, "-m", "bench.delivery", "--notifier", topic]
-    process = await asyncio.create_subprocess_exec(*command, env=os.environ | environment)
-    try:
-        async with AsyncMongoClient[dict[str, Any]](mongo_url) as client:
-            rows = client[database]["deliveries"]
-            before = 0.0
-            while (
-                not before
-                or await rows.count_documents({"queue": {"$gte": ""}}) > 0
-                or await rows.estimated_document_count() < WEBHOOKS
-            ):
-                if not before and await rows.find_one():
-                    before = _cpu_seconds(process.pid)
-                assert process.returncode is None, "the notifier ended"
-                await asyncio.sleep(0.05)
-            ended = datetime.now(UTC).timestamp()
-            assert await rows.count_documents({"status": "delivered"}) == WEBHOOKS
-            first = await rows.find_one(sort=[("created_at", 1)])
-            assert first is not None
-            begun = first["created_at"].replace(tzinfo=UTC).timestamp()
-            spent = _cpu_seconds(process.pid) - before
-        return WEBHOOKS / (ended - begun), spent * 1000 / WEBHOOKS
-    finally:
-        process.send_signal(signal.SIGTERM)
+class Bench:
+    """The two runs; each gives webhooks per second, and CPU milliseconds of the process per webhook."""
+
+    def __init__(self, bootstrap_servers: str, mongo_url: str, receiver_port: int, topics: Topics) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._mongo_url = mongo_url
+        self._receiver_port = receiver_port
+        self._topics = topics
+
+    async def notifier(self, database: str) -> tuple[float, float]:
+        """One process of the service."""
+        await _subscribe(self._mongo_url, database, self._receiver_port)
+        topic, http_port = await self._topics.create("delivery", partitions=PARTITIONS), free_port()
+        environment = {
+            "PUBLIC_URL": "http://localhost:8082",
+            "HTTP__PORT": str(http_port),
+            "LOG__LEVEL": "warning",
+            "KAFKA__BOOTSTRAP_SERVERS": self._bootstrap_servers,
+            "MONGO__URL": self._mongo_url,
+            "MONGO__DATABASE": database,
+            "AUTH__ISSUER": "http://localhost:8091",
+            "AUTH__AUDIENCE": "consent-platform",
+            "AUTH__JWKS_URL": "http://localhost:8091/.well-known/jwks.json",
+            "DELIVERY__SECRETS_KEY": SECRETS_KEY,
+            "DELIVERY__ALLOW_PRIVATE_NETWORKS": "true",
+        }
+        command = [sys.executable, "-m", "bench.delivery", "--notifier", topic]
+        process = await asyncio.create_subprocess_exec(*command, env=os.environ | environment)
+        try:
+            await eventually(lambda: _ready(http_port), within=60, what="a ready notifier")
+            before = await self._fill(process, topic)
+            async with AsyncMongoClient[dict[str, Any]](self._mongo_url) as client:
+                rows = client[database]["deliveries"]
+                while await rows.estimated_document_count() < WEBHOOKS or await rows.find_one({"queue": {"$gte": ""}}):
+                    assert process.returncode is None, "the notifier ended"
+                    await asyncio.sleep(0.02)
+                ended = datetime.now(UTC)
+                assert await rows.count_documents({"status": "delivered"}) == WEBHOOKS
+                first = await rows.find_one(sort=[("created_at", 1)])
+                assert first is not None
+            seconds = (ended - first["created_at"].replace(tzinfo=UTC)).total_seconds()
+            return WEBHOOKS / seconds, (_cpu_seconds(process.pid) - before) * 1000 / WEBHOOKS
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await process.wait()
+
+    async def raw(self, database: str) -> tuple[float, float]:
+        """The bare loop."""
+        topic = await self._topics.create("delivery", partitions=PARTITIONS)
+        arguments = [self._bootstrap_servers, topic, self._mongo_url, database, str(self._receiver_port)]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench.delivery", "--raw", *arguments), stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        before = await self._fill(process, topic)
+        seconds = float(await process.stdout.readline())
+        spent = _cpu_seconds(process.pid) - before
+        process.kill()
         await process.wait()
+        return WEBHOOKS / seconds, spent * 1000 / WEBHOOKS
+
+    async def _fill(self, process: asyncio.subprocess.Process, topic: str) -> float:
+        """Fill the topic while the process stands still; the CPU seconds it had taken by then."""
+        process.send_signal(signal.SIGSTOP)
+        await _fill(self._bootstrap_servers, _topic(topic))
+        before = _cpu_seconds(process.pid)
+        process.send_signal(signal.SIGCONT)
+        return before
+
+
+async def _ready(port: int) -> bool:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -211,36 +246,15 @@ def _cpu_seconds(pid: int) -> float:
 
 async def _subscribe(mongo_url: str, database: str, port: int) -> None:
     opened = mongo.connect(MongoSettings(url=SecretStr(mongo_url), database=database))
-    box, now = SecretBox([key_bytes(SecretStr(SECRETS_KEY))]), datetime.now(UTC)
     store = SubscriptionStore(opened)
     for number in range(ENDPOINTS):
-        made = str(uuid4())
-        await store.add(
-            Subscription(
-                id=made,
-                owner=Owner(app_id=f"app-{number}"),
-                url=f"http://127.0.0.1:{port}/hook/{number}",
-                secrets=(StoredSecret(sealed=box.seal(new_secret(), subscription_id=made), created_at=now),),
-                created_at=now,
-                updated_at=now,
-            )
-        )
+        await store.add(new_subscription(f"http://127.0.0.1:{port}/hook/{number}", app_id=f"app-{number}"))
     await mongo.close(opened)
 
 
-async def _run_raw(bootstrap: str, topic: str, mongo_url: str, database: str, port: int) -> tuple[float, float]:
-    """The same figures of the bare loop."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.delivery", "--raw", bootstrap, topic, mongo_url, database, str(port)),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, "the raw loop failed"
-    rate, milliseconds = json.loads(output)
-    return rate, milliseconds
-
-
 async def _raw(bootstrap: str, topic: str, mongo_url: str, database: str, port: int) -> None:
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", group_id=None)
     await consumer.start()
     client = AsyncMongoClient[dict[str, Any]](mongo_url)
@@ -278,8 +292,10 @@ async def _raw(bootstrap: str, topic: str, mongo_url: str, database: str, port: 
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         workers = [asyncio.create_task(work(session)) for _ in range(IN_FLIGHT)]
-        first = await consumer.getmany(timeout_ms=10_000)
-        started, before, read = perf_counter(), _cpu_seconds(os.getpid()), 0
+        _say("ready")
+        while not (first := await consumer.getmany(timeout_ms=1000)):
+            pass
+        started, read = perf_counter(), 0
         while True:
             for records in (first or await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
@@ -295,10 +311,14 @@ async def _raw(bootstrap: str, topic: str, mongo_url: str, database: str, port: 
             worker.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*workers)
+    _say(str(seconds))
     await consumer.stop()
     await client.close()
-    spent = _cpu_seconds(os.getpid()) - before
-    sys.stdout.write(json.dumps([WEBHOOKS / seconds, spent * 1000 / WEBHOOKS]))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -61,6 +61,9 @@ class Verdict:
     endpoint_gone: bool = False
 
 
+DELIVERED = Verdict(status="delivered")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """An attempt with what it means, to be written under the claim that it was made with."""
@@ -106,7 +109,7 @@ def judge(
         spread: a random number in [-1, 1]; retries that began together must not stay together.
     """
     if attempt.succeeded:
-        return Verdict(status="delivered")
+        return DELIVERED
     if attempt.status_code == _GONE:
         return Verdict(status="dead", reason="endpoint_gone", endpoint_gone=True)
     asked = _asked_to_wait(attempt, now, policy)

@@ -13,7 +13,7 @@ from prometheus_client import Gauge, Histogram
 from pymongo.errors import PyMongoError
 
 from notifier.clock import ServerClock
-from notifier.deliveries import Attempt, Result, RetryPolicy, Verdict, judge
+from notifier.deliveries import DELIVERED, Attempt, Result, RetryPolicy, Verdict, judge
 from notifier.endpoints import Endpoints
 from notifier.lanes import Job, Lane, Lanes
 from notifier.recorder import Recorder
@@ -46,10 +46,11 @@ class Poster(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Running:
-    """An attempt under way, and whether it counts against the number that may run at once."""
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A task that makes one attempt after the other, and whether it counts against the number that may run at once."""
 
+    lane: Lane
     job: Job
     counted: bool = True
 
@@ -80,10 +81,11 @@ class Dispatcher:
             max_age=timedelta(seconds=settings.max_age_seconds),
             retry_after_max=settings.retry_after_max_seconds,
         )
-        self._needed = settings.total_timeout_seconds + 1.0
+        # aiohttp rounds a deadline of more than five seconds up to a whole second.
+        self._needed = settings.total_timeout_seconds + 2.0
         self._counted = 0
         self._slow_allowed = settings.concurrency * SLOW_FACTOR
-        self._running: dict[asyncio.Task[None], _Running] = {}
+        self._workers: dict[asyncio.Task[None], _Worker] = {}
         self._stopping = False
         self.room = asyncio.Event()
         QUEUED.set_function(lanes.queued)
@@ -104,55 +106,66 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Start as many attempts as may run now."""
-        now = monotonic()
-        while self._counted < self._settings.concurrency and not self._stopping and self._recorder.failing is None:
-            turn = self._lanes.next(now, needed=self._needed)
-            if turn is None:
-                break
-            lane, job = turn
-            running = _Running(job)
-            self._counted += 1
-            task = asyncio.create_task(self._attempt(lane, running))
-            self._running[task] = running
-            task.add_done_callback(self._ended)
+        while (turn := self._next_turn()) is not None:
+            worker = _Worker(*turn)
+            task = asyncio.create_task(self._work(worker))
+            self._workers[task] = worker
+            task.add_done_callback(self._workers.pop)
 
     async def stop(self, *, grace: float) -> dict[str, str]:
         """Start nothing more, let what is under way end within the grace; the claims to be given up, by delivery."""
         self._stopping = True
         claims = {job.delivery_id: job.claim for job in self._lanes.clear()}
-        if self._running:
-            await asyncio.wait(self._running, timeout=grace)
-        for task, running in list(self._running.items()):
-            claims[running.job.delivery_id] = running.job.claim
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        workers = dict(self._workers)
+        if workers:
+            _, under_way = await asyncio.wait(workers, timeout=grace)
+            for task in under_way:
+                job = workers[task].job
+                claims[job.delivery_id] = job.claim
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
         return claims
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # A defect of ours; the lease ends and the delivery is tried again.
-            log.error("dispatcher.attempt_broke", exc_info=error)
+    def _next_turn(self) -> tuple[Lane, Job] | None:
+        if self._counted >= self._settings.concurrency or self._stopping or self._recorder.failing is not None:
+            return None
+        turn = self._lanes.next(monotonic(), needed=self._needed)
+        if turn is not None:
+            self._counted += 1
+        return turn
 
-    async def _attempt(self, lane: Lane, running: _Running) -> None:
-        slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._discount, running)
-        answered = False
-        try:
-            answered = await self._deliver(lane, running.job)
-        finally:
-            slow.cancel()
-            if running.counted:
-                self._counted -= 1
-            else:
-                self._slow_allowed += 1
-            self._lanes.finished(lane, answered=answered, now=monotonic())
-            if not self._lanes.fed(lane):
-                self.room.set()
-            self.pump()
+    async def _work(self, worker: _Worker) -> None:
+        """Attempts in a row, of whatever endpoint has its turn: a task of its own for each would cost more."""
+        loop = asyncio.get_running_loop()
+        turn: tuple[Lane, Job] | None = (worker.lane, worker.job)
+        while turn is not None:
+            worker.lane, worker.job = turn
+            worker.counted = True
+            slow = loop.call_later(SLOW_SECONDS, self._discount, worker)
+            answered = False
+            try:
+                answered = await self._deliver(worker.lane, worker.job)
+            except Exception:
+                # A defect of ours. The lease ends, and the delivery is tried again; nobody else's waits for it.
+                log.exception("dispatcher.attempt_broke", delivery_id=worker.job.delivery_id)
+            finally:
+                slow.cancel()
+                self._finished(worker, answered=answered)
+            turn = self._next_turn()
+        self.pump()
 
-    def _discount(self, running: _Running) -> None:
+    def _finished(self, worker: _Worker, *, answered: bool) -> None:
+        if worker.counted:
+            self._counted -= 1
+        else:
+            self._slow_allowed += 1
+        self._lanes.finished(worker.lane, answered=answered, now=monotonic())
+        if not self._lanes.fed(worker.lane):
+            self.room.set()
+
+    def _discount(self, worker: _Worker) -> None:
         if self._slow_allowed > 0:
-            running.counted = False
+            worker.counted = False
             self._slow_allowed -= 1
             self._counted -= 1
             self.pump()
@@ -179,7 +192,19 @@ class Dispatcher:
                 "webhook-signature": signature,
             },
         )
-        verdict = judge(
+        verdict = DELIVERED if attempt.succeeded else self._judge(job, attempt)
+        self._recorder.put(Result(delivery_id=job.delivery_id, claim=job.claim, attempt=attempt, verdict=verdict))
+        if verdict is DELIVERED:
+            _DELIVERED.observe(attempt.duration_ms / 1000)
+        else:
+            _FAILED.observe(attempt.duration_ms / 1000)
+            _log_failure(job, subscription, attempt, verdict)
+        if self._endpoints.concerned(subscription, attempt):
+            await self._observe(lane, subscription, attempt, verdict)
+        return attempt.status_code is not None and attempt.error is None and verdict.throttle_until is None
+
+    def _judge(self, job: Job, attempt: Attempt) -> Verdict:
+        return judge(
             attempt,
             tries=job.tries,
             started_at=job.started_at,
@@ -187,13 +212,6 @@ class Dispatcher:
             policy=self._policy,
             spread=random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
         )
-        self._recorder.put(Result(delivery_id=job.delivery_id, claim=job.claim, attempt=attempt, verdict=verdict))
-        (_DELIVERED if attempt.succeeded else _FAILED).observe(attempt.duration_ms / 1000)
-        if not attempt.succeeded:
-            _log_failure(job, subscription, attempt, verdict)
-        if self._endpoints.concerned(subscription, attempt):
-            await self._observe(lane, subscription, attempt, verdict)
-        return attempt.status_code is not None and attempt.error is None and verdict.throttle_until is None
 
     async def _observe(self, lane: Lane, subscription: Subscription, attempt: Attempt, verdict: Verdict) -> None:
         if verdict.throttle_until is not None:

@@ -77,7 +77,7 @@ class Sender:
         self._settings = settings
         self._resolver = resolver or Resolver()
         self._timeout = aiohttp.ClientTimeout(
-            total=None,  # the deadline of the whole attempt covers a second try as well; see post
+            total=settings.total_timeout_seconds,
             connect=settings.connect_timeout_seconds,
             sock_read=settings.response_timeout_seconds,
         )
@@ -138,10 +138,11 @@ class Sender:
             return Attempt(at=at, duration_ms=0, error="url_not_allowed")
         answer: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(self._settings.total_timeout_seconds):
-                try:
-                    await self._exchange(url, body, headers, answer)
-                except _STALE:
+            try:
+                await self._exchange(url, body, headers, answer)
+            except _STALE:
+                left = self._settings.total_timeout_seconds - (perf_counter() - started)
+                async with asyncio.timeout(left):
                     await self._exchange(url, body, headers, answer)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
             answer["error"] = error_class(failure)
