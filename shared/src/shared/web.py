@@ -1,6 +1,7 @@
 """The HTTP side that all services have: probes, metrics, one log line per request, and the server itself."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from socket import socket
@@ -140,6 +141,10 @@ def serve(app: FastAPI, settings: HttpSettings) -> None:
         # Header values of a proxy are trusted only where the operator says so.
         proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
     )
+    # What was made until here lives as long as the process: the collector need not look at it again, nor look as often
+    # as its default of 700 new objects, which costs a busy service a fifth of its time.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
     server = _Server(config)
     server.run()
     if not server.started:
