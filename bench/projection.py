@@ -275,7 +275,8 @@ async def _check(bench: Bench, database: Database, kind: str, status: str) -> No
     assert await database["tenants"].count_documents({"revision": PER_TENANT}) == EVENTS // PER_TENANT
     async with AIOKafkaConsumer(bootstrap_servers=bench.bootstrap) as consumer:
         ends = await consumer.end_offsets([TopicPartition(status, number) for number in range(PARTITIONS)])
-    assert sum(ends.values()) == EVENTS
+    # The second consumer of a process joins while the first is at work: a batch may be done again, with the same ids.
+    assert sum(ends.values()) >= EVENTS
 
 
 def _cpu_seconds(pid: int) -> float:

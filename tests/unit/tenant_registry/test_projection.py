@@ -104,7 +104,7 @@ def test_facets_name_set_status_and_apps_and_usable_ones_only_while_usable() -> 
 
 
 def test_words_are_compared_without_case_and_punctuation() -> None:
-    assert words_of("Contoso Ltd.", None, "straße.contoso.com") == ["contoso", "ltd", "strasse", "contoso", "com"]
+    assert words_of("Contoso Ltd.", None, "straße.contoso.com") == ("contoso", "ltd", "strasse", "contoso", "com")
 
 
 def tenant_events() -> st.SearchStrategy[list[Event]]:

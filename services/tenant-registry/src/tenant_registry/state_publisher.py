@@ -41,7 +41,7 @@ COMMIT_SECONDS = 20.0
 STOP_SECONDS = 5.0
 # Documents that change again and again are best published rarely: under load, at most this share of the time is spent
 # here, and what changed meanwhile goes out once.
-SHARE_OF_TIME = 0.2
+SHARE_OF_TIME = 0.05
 
 
 class States(Protocol):

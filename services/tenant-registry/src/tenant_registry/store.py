@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import bson
 from bson import ObjectId
 from bson.errors import BSONError
-from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from shared.events import TenantState, tenant_key
@@ -29,6 +29,7 @@ TENANT_INDEXES = [
     IndexModel([("facets", ASCENDING), ("_id", ASCENDING)], name="facets"),
     IndexModel([("profile.prefixes", ASCENDING), ("_id", ASCENDING)], name="search"),
     IndexModel([("tenant_id", ASCENDING), ("_id", ASCENDING)], name="tenant"),
+    # Since when a state waits. A further change leaves it as it is, so the index isn't touched by each write.
     IndexModel([("state_pending", ASCENDING)], name="state_pending", sparse=True),
 ]
 _NEWEST_FIRST = [("occurred_at", DESCENDING), ("revision", DESCENDING), ("_id", DESCENDING)]
@@ -100,7 +101,7 @@ class Store:
         if not rows:
             return
         try:
-            await self.history.bulk_write([InsertOne(dict(row)) for row in rows], ordered=False)
+            await self.history.insert_many([dict(row) for row in rows], ordered=False)
         except BulkWriteError as error:
             # A duplicate is a row that is already there. A failed write concern says nothing about any row.
             if error.details.get("writeConcernErrors") or any(e.get("code") != DUPLICATE_KEY for e in _errors(error)):
@@ -119,19 +120,33 @@ class Store:
         return True
 
     async def pending_states(self, limit: int) -> list[PendingState]:
-        """Documents that changed since their state was last published, as they are now."""
+        """Documents that changed since their state was last published, as they are now, the longest waiting first."""
         cursor = self.tenants.find({"state_pending": {"$exists": True}}, {"facets": 0}).sort("state_pending", ASCENDING)
         documents = await cursor.limit(limit).to_list(limit)
-        return [PendingState(key=d["_id"], mark=d["state_pending"], state=state_of(d)) for d in documents]
+        return [PendingState(key=d["_id"], mark=d["state_mark"], state=state_of(d)) for d in documents]
 
     async def states_published(self, published: Sequence[PendingState]) -> None:
         """Take the mark from documents that are still what was published; all others stay, or become, pending."""
-        await self.tenants.bulk_write([_unmark(item) for item in published], ordered=False)
+        # Whoever finds that it published something else than what is there now has it published again: a publisher that
+        # was held up must not leave its older state as the last one. It waits behind all others then, however often it
+        # changes.
+        is_published = {"$in": ["$state_mark", [item.mark for item in published]]}
+        await self.tenants.update_many(
+            {"_id": {"$in": [item.key for item in published]}},
+            [
+                {
+                    "$set": {
+                        "state_pending": {"$cond": [is_published, "$$REMOVE", "$$NOW"]},
+                        "state_refused": "$$REMOVE",
+                    }
+                }
+            ],
+        )
 
     async def state_refused(self, item: PendingState) -> None:
         """Kafka never takes this state: wait for the document's next change instead of trying for ever."""
         await self.tenants.update_one(
-            {"_id": item.key, "state_pending": item.mark},
+            {"_id": item.key, "state_mark": item.mark},
             {"$unset": {"state_pending": ""}, "$set": {"state_refused": True}},
         )
 
@@ -142,14 +157,6 @@ class Store:
 
 def _errors(error: BulkWriteError) -> "list[Document]":
     return list(error.details.get("writeErrors", ()))
-
-
-def _unmark(item: PendingState) -> UpdateOne:
-    # Whoever finds that it published something else than what is there now has it published again: a publisher that
-    # was held up must not leave its older state as the last one.
-    again = {"$ifNull": ["$state_pending", item.mark]}
-    pending = {"$cond": [{"$eq": ["$state_pending", item.mark]}, "$$REMOVE", again]}
-    return UpdateOne({"_id": item.key}, [{"$set": {"state_pending": pending}}])
 
 
 def pipeline_of(change: TenantChange) -> list[dict[str, Any]]:
@@ -171,17 +178,25 @@ def pipeline_of(change: TenantChange) -> list[dict[str, Any]]:
         guard = {"$lt": [{"$max": ["$profile.revision", "$removed_revision"]}, change.profile.revision]}
         applies.append(guard)
         parts["profile"] = _choose(guard, _profile(change.profile), "$profile")
+    guards: list[Expression] = []
     for permission_set_id, grant in change.grants.items():
         path = f"grants.{permission_set_id}"
         guard = {"$lt": [{"$max": [f"${path}.revision", "$removed_revision"]}, grant["revision"]]}
-        applies.append(guard)
+        guards.append(guard)
         parts[path] = _choose(guard, {**grant, "facets": facets_of(grant)}, f"${path}")
+    applies += guards
+    removed = {"$ifNull": ["$removed", False]}
     if change.removed_revision:
         applies.append({"$lt": ["$removed_revision", change.removed_revision]})
         head["removed_revision"] = {"$max": ["$removed_revision", change.removed_revision]}
-    head["state_pending"] = _choose({"$or": applies}, ObjectId(), "$state_pending")
-    merge = [{"$set": head}, *_REMOVAL, {"$set": parts}] if change.removed_revision else [{"$set": {**head, **parts}}]
-    return [*merge, _DERIVED]
+    else:
+        head["removed"] = {"$cond": [{"$or": guards}, False, removed]} if guards else removed
+    changed = {"$or": applies}
+    head["state_pending"] = {"$cond": [changed, {"$ifNull": ["$state_pending", "$$NOW"]}, "$state_pending"]}
+    head["state_mark"] = {"$cond": [changed, ObjectId(), "$state_mark"]}
+    if change.removed_revision:
+        return [{"$set": head}, *_REMOVAL, {"$set": parts}, {"$set": {"facets": _FACETS, "removed": _NO_GRANTS}}]
+    return [{"$set": {**head, **parts}}, *([{"$set": {"facets": _FACETS}}] if guards else [])]
 
 
 def _choose(guard: Expression, new: object, old: str) -> Expression:
@@ -213,9 +228,4 @@ _REMOVAL: list[dict[str, Any]] = [
     }
 ]
 _FACETS = {"$reduce": {"input": _GRANTS, "initialValue": [], "in": {"$concatArrays": ["$$value", "$$this.v.facets"]}}}
-_DERIVED: dict[str, Any] = {
-    "$set": {
-        "facets": _FACETS,
-        "removed": {"$and": [{"$gt": ["$removed_revision", 0]}, {"$eq": [{"$ifNull": ["$grants", {}]}, {}]}]},
-    }
-}
+_NO_GRANTS = {"$eq": [{"$ifNull": ["$grants", {}]}, {}]}

@@ -1,5 +1,6 @@
 """The consumer of consent events: from a batch of records to durable effects, in the order that the promises need."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -7,7 +8,8 @@ from typing import Protocol, TypeAlias
 
 import structlog
 from aiokafka import ConsumerRecord
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter as Metric
+from prometheus_client import Histogram
 
 from shared.consumer import DeadLetter
 from shared.events import BadRecord, UnknownType, decode
@@ -18,8 +20,8 @@ from tenant_registry.store import Store, Unstorable
 
 log = structlog.get_logger(__name__)
 
-EVENTS = Counter("registry_events_projected_total", "Consent events whose effects are durable.", ["type"])
-SKIPPED = Counter("registry_events_skipped_total", "Records of types that this version doesn't know.")
+EVENTS = Metric("registry_events_projected_total", "Consent events whose effects are durable.", ["type"])
+SKIPPED = Metric("registry_events_skipped_total", "Records of types that this version doesn't know.")
 BATCH_SECONDS = Histogram("registry_batch_seconds", "From a batch of consent events to its acknowledged status events.")
 
 ConsentRecord: TypeAlias = ConsumerRecord[bytes, bytes]
@@ -68,8 +70,8 @@ class ConsentEvents:
         refused = await self._publish(items)
         if any(item.projected.change is not None for item in items):
             self._state_changed()
-        for item in items:
-            EVENTS.labels(item.projected.status.data.type_name).inc()
+        for name, count in Counter(item.projected.status.data.type_name for item in items).items():
+            EVENTS.labels(name).inc(count)
         seconds = perf_counter() - started
         BATCH_SECONDS.observe(seconds)
         dead = [*dead, *unstorable, *refused]
