@@ -69,7 +69,7 @@ async def test_a_claim_takes_no_more_than_there_is_room_for_the_longest_due_firs
         now=NOW,
     )
     claimed, more = await store.claim({"s": 2}, claim="one", now=NOW, until=LATER)
-    assert ({each.id for each in claimed}, more) == ({"late", "first"}, True)
+    assert ({each.id for each in claimed}, more) == ({"late", "earliest"}, True)
 
 
 async def test_who_comes_after_the_lease_changes_nothing(store: DeliveryStore) -> None:
