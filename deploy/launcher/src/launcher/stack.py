@@ -86,8 +86,12 @@ def members(folder: StackFolder, addresses: Addresses, *, progress: Progress | N
         Member(name="platform-idp", part=service("platform-idp", "platform_idp", "idp", _idp(folder, addresses))),
         # It waits for the broker itself, so its start-up falls into the broker's.
         Member(name="topics", part=topics, once=True),
+        # It keeps what happens while Kafka is away, so it need not wait for it.
         Member(
-            name="consent-gateway", part=gateway, needs=["mongod", "kafka", "topics", "entra-sandbox", "platform-idp"]
+            name="consent-gateway",
+            part=gateway,
+            needs=["mongod", "entra-sandbox", "platform-idp"],
+            uses=["kafka", "topics"],
         ),
         Member(name="tenant-registry", part=registry, needs=["mongod", "kafka", "topics"]),
         Member(name="notifier", part=notifier, needs=["mongod", "kafka", "topics"]),

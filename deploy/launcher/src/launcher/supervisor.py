@@ -42,6 +42,9 @@ class Member:
     name: str
     part: Part
     needs: Sequence[str] = ()
+    """Members that must be ready before it starts, and stop after it."""
+    uses: Sequence[str] = ()
+    """Members that it can start without, but that stop after it."""
     once: bool = False
     """It does something and ends: nothing to keep running."""
 
@@ -86,8 +89,8 @@ class Supervisor:
         """Stop all members, each after those that need it."""
         left = dict(self._watched)
         while left:
-            needed = {need for watched in left.values() for need in watched.member.needs}
-            last = [name for name in left if name not in needed]
+            used = {name for watched in left.values() for name in (*watched.member.needs, *watched.member.uses)}
+            last = [name for name in left if name not in used]
             await asyncio.gather(*(self._stop(left.pop(name)) for name in last))
 
     async def kill(self) -> None:
