@@ -1,6 +1,7 @@
 """Writes the parts of the documentation that are made from the code; ``make docs``. A test compares them."""
 
 import json
+import runpy
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,10 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 import consent_gateway.settings
+import entra_sandbox.settings
 import notifier.settings
+import platform_idp.settings
+import sample_app.settings
 import tenant_registry.settings
 from shared import contracts
 from shared.events import EVENT_TYPES
@@ -22,6 +26,12 @@ SERVICES: dict[str, type[ServiceSettings]] = {
     "consent-gateway": consent_gateway.settings.Settings,
     "tenant-registry": tenant_registry.settings.Settings,
     "notifier": notifier.settings.Settings,
+}
+# What stands in for others on a machine of one's own; they share nothing with the services.
+STAND_INS: dict[str, type[BaseModel]] = {
+    "entra-sandbox": entra_sandbox.settings.Settings,
+    "platform-idp": platform_idp.settings.Settings,
+    "sample-app": sample_app.settings.Settings,
 }
 HEAD = """# Configuration
 
@@ -39,6 +49,17 @@ def configuration() -> str:
     for name, settings in SERVICES.items():
         own = {variable: row for variable, row in _rows(settings, "") if common.get(variable) != row}
         parts += [f"## {name}\n", f"Started by `python -m {settings.__module__.split('.')[0]}`.\n", _table(own)]
+    topic_job: type[BaseModel] = runpy.run_path(str(DOCS.parent / "deploy" / "topics.py"))["Settings"]
+    own = {variable: row for variable, row in _rows(topic_job, "") if common.get(variable) != row}
+    parts += [
+        "## The topic job\n",
+        "Started by `python deploy/topics.py`; also reads `KAFKA__*` as above.\n",
+        _table(own),
+    ]
+    parts += ["## Stand-ins\n", "For a machine of one's own, the tests and `docker compose`; not for production.\n"]
+    for name, stand_in in STAND_INS.items():
+        parts += [f"### {name}\n", f"Started by `python -m {stand_in.__module__.split('.')[0]}`.\n"]
+        parts.append(_table(dict(_rows(stand_in, ""))))
     return "\n".join(parts)
 
 
@@ -75,7 +96,11 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None:
         return ""
-    return f"`{json.dumps(value) if not isinstance(value, str) else value}`"
+    if isinstance(value, SecretStr):
+        return f"`{value.get_secret_value()}`"
+    if isinstance(value, str | Path):
+        return f"`{value}`" if str(value) else ""
+    return f"`{json.dumps(value)}`"
 
 
 def _table(rows: dict[str, tuple[str, str, str]]) -> str:

@@ -17,18 +17,12 @@ from support.topics import Topics, topics_of_a_test
 
 TIERS = ("unit", "contract", "integration", "e2e")
 # Settings of the services: what a developer has exported must not reach a test.
-SETTINGS: tuple[str, ...] = (
-    "HTTP__",
-    "LOG__",
-    "KAFKA__",
-    "MONGO__",
-    "AUTH__",
-    "ENTRA__",
-    "CATALOG__",
-    "CONSOLE__",
-    "DRIFT__",
+SETTINGS = (
+    *("HTTP__", "LOG__", "KAFKA__", "MONGO__", "AUTH__", "ENTRA__", "CATALOG__", "CONSOLE__", "DRIFT__", "CONSENT__"),
+    *("DELIVERY__", "RETENTION__", "STREAM__", "TOPICS__", "APPS__", "TOKENS__", "PUBLIC_URL", "REGISTRY_URL"),
+    *("NOTIFIER_URL", "GATEWAY_URL", "BACKCHANNEL_URL", "TENANT_SHARING", "ISSUER", "AUDIENCE", "APP_ID", "CLIENT_"),
+    *("DATA_DIR", "DEMO_"),
 )
-SETTINGS += ("CONSENT__", "DELIVERY__", "PUBLIC_URL", "REGISTRY_URL", "NOTIFIER_URL", "TENANT_SHARING", "DEMO_")
 
 
 def pytest_configure() -> None:

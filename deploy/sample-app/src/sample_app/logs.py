@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sample_app.settings import LogSettings
 
 _logger = logging.getLogger("sample_app.access")
+_PROBES = frozenset({"/livez", "/readyz"})
 
 
 class _JsonFormatter(logging.Formatter):
@@ -51,7 +52,7 @@ class AccessLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request and write its line, whatever became of it."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in _PROBES:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
