@@ -46,6 +46,24 @@ class HeldApp(Frozen):
     epoch: int
 
 
+class PlannedChange(Frozen):
+    """A version of the permission set that was announced: until its date nothing changes."""
+
+    version: int
+    effective_from: AwareDatetime
+    adds: tuple[Permission, ...] = ()
+    removes: tuple[Permission, ...] = ()
+    reason: str
+
+
+class AdditionalSetting(Frozen):
+    """Something in Entra that no consent gives and that is not there: what it is, and what it holds back."""
+
+    kind: str = Field(description="directory_role or licence; an open string.")
+    name: str
+    functions: tuple[str, ...] = Field((), description="The functions held back, as `{app_id}/{function_id}`.")
+
+
 class Actor(Frozen):
     """Who caused a change. Object ids only: names stay in the gateway, where they can be erased."""
 
@@ -96,6 +114,9 @@ class GrantData(_TenantScoped):
     status: str = Field(description="An open string: readers must bear values they don't know.")
     previous_status: str | None = None
     usable: bool = Field(description="Whether apps may read with it now.")
+    previous_usable: bool | None = Field(
+        None, description="Whether apps could read with it before; null in events that are older than this field."
+    )
     reason: str | None = None
     apps: tuple[str, ...] = Field((), description="Ids of the apps that may use the grant on this tenant.")
     previous_apps: tuple[str, ...] = ()
@@ -111,6 +132,10 @@ class GrantData(_TenantScoped):
     granted_by: str | None = Field(None, description="Object id of the administrator who accepted.")
     verified_at: AwareDatetime | None = None
     attempt_id: str | None = None
+    available_version: int | None = Field(None, description="The version that asks for more than was accepted.")
+    additional: tuple[Permission, ...] = Field((), description="What `available_version` asks for beyond that.")
+    planned: tuple[PlannedChange, ...] = Field((), description="Announced versions, the next one first.")
+    settings: tuple[AdditionalSetting, ...] = Field((), description="Settings in Entra that hold functions back.")
 
     @override
     def subject(self) -> str | None:
@@ -177,6 +202,10 @@ class ConsentFailed(EventData):
     stage: str
     reason: str
     error_code: str | None = Field(None, description="Entra's code, for example AADSTS65004.")
+    detail: str | None = Field(None, description="What exactly did not hold, for support; never what a caller sent.")
+    versions: dict[str, int] = Field(default_factory=dict, description="The version of each set that was asked for.")
+    channel: str | None = Field(None, description="Where the run was started: console, api, app or invitation.")
+    requested_by: str | None = Field(None, description="Id of the app that asked for it, where one did.")
     actor: Actor
     occurred_at: AwareDatetime
 

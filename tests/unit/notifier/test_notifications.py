@@ -69,6 +69,20 @@ def test_the_bytes_of_a_status_change() -> None:
         ({"previous_status": "granted", "apps": ("identity-security",)}, False, "lost"),
         ({"previous_status": None, "status": "verifying", "usable": False}, False, "kept"),
         ({"previous_status": "blocked", "status": "revoked", "usable": False, "apps": ()}, False, "kept"),
+        # A grant that is verified anew stays usable meanwhile: only the event itself knows.
+        ({"previous_status": "verifying", "previous_usable": True}, True, "kept"),
+        (
+            {
+                "previous_status": "verifying",
+                "previous_usable": True,
+                "status": "revoked",
+                "usable": False,
+                "apps": (),
+            },
+            False,
+            "lost",
+        ),
+        ({"previous_status": "granted", "previous_usable": False}, True, "gained"),
     ],
 )
 def test_what_a_change_means_for_an_app(change: dict[str, Any], usable: bool, access: str) -> None:

@@ -46,8 +46,8 @@ EVENT_TYPES = (
 
 # State republished for a rebuild is not news.
 SILENT_CAUSES = frozenset({"snapshot"})
-# Grants in these states gave nobody access, whatever apps they name. A status we don't know is taken for a usable one:
-# better told twice of a loss than never.
+# Of events that don't say whether the grant was usable before: in these states it gave nobody access, whatever apps it
+# names. A status we don't know is taken for a usable one: better told twice of a loss than never.
 _WITHOUT_ACCESS = frozenset({None, "verifying", "blocked", "revoked"})
 # The id is signed as "{id}.{timestamp}.{body}" and sent as a header: a dot or a line break would be forgery.
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -75,6 +75,13 @@ class Notice:
     def apps(self) -> Iterable[str]:
         """Ids of the apps it concerns."""
         return (app_id for app_id in self.audiences if app_id is not None)
+
+    def permission_sets(self) -> frozenset[str]:
+        """Ids of the permission sets it is about; none when it is about a tenant or an endpoint as a whole."""
+        one, several = self.data.get("permission_set_id"), self.data.get("permission_set_ids")
+        if isinstance(one, str):
+            return frozenset((one,))
+        return frozenset(several) if isinstance(several, list) else frozenset()
 
     def concerns(self, app_id: str | None) -> bool:
         """Whether the app, or with None the account, is among its readers."""
@@ -134,7 +141,9 @@ def access(*, had: bool, has: bool) -> Access:
 
 
 def _status_changed(event: Event, data: GrantData) -> Notice:
-    before = data.previous_status not in _WITHOUT_ACCESS
+    before = data.previous_usable
+    if before is None:
+        before = data.previous_status not in _WITHOUT_ACCESS
     fields: dict[str, object] = {
         **_tenant_fields(data),
         "permission_set_id": data.permission_set_id,
