@@ -75,6 +75,7 @@ def settings(mongo_url: str, mongo_database: str, kafka_bootstrap: str, driver: 
             "response_timeout_seconds": 1,
             "total_timeout_seconds": 2,
             "lease_seconds": 8,
+            "breaker_failures": 1000,
         },
     }
     return Settings.model_validate(values)
@@ -140,7 +141,7 @@ def run_engine(database: "Database", settings: Settings) -> RunEngine:
         await engine.create_indexes()
         async with (
             engine.sending(),
-            background(claims=engine.claimer.run(), recoveries=engine.recoveries.run()),
+            background(**{name: run() for name, run in engine.loops().items()}),
         ):
             yield engine
 

@@ -27,7 +27,13 @@ async def store(database: "Database") -> DeliveryStore:
 
 def row(name: str, *, subscription: str = "s", claim: str | None = None, next_at: datetime = NOW) -> NewDelivery:
     return NewDelivery(
-        id=name, event_id=f"event-{name}", type="t", subscription_id=subscription, claim=claim, next_at=next_at
+        id=name,
+        event_id=f"event-{name}",
+        event_at=NOW,
+        type="t",
+        subscription_id=subscription,
+        claim=claim,
+        next_at=next_at,
     )
 
 
@@ -130,7 +136,7 @@ async def test_what_is_given_up_is_due_for_others_at_once(store: DeliveryStore) 
 async def test_the_end_of_a_subscription_ends_its_pending_rows_alone(store: DeliveryStore) -> None:
     await store.insert([row("a", claim="c"), row("b"), row("done", claim="c"), row("x", subscription="t")], now=NOW)
     await store.record([result("done", "c", DELIVERED)], now=NOW)
-    assert await store.end_all("s", reason="subscription_deleted", now=NOW) == 2
+    assert await store.end_all("s", reason="subscription_deleted", before=LATER, now=NOW) == 2
     # The attempt that was under way finds its claim gone.
     assert await store.record([result("a", "c", Verdict(status="pending", next_at=NOW))], now=NOW) == 0
     reasons = [(each.id, each.reason) for each in await store.list_of("s", status="dead", after=None, limit=9)]
@@ -142,8 +148,8 @@ async def test_the_dead_are_revived_and_the_delivered_are_not(store: DeliverySto
     await store.insert([row("dead", claim="c"), row("delivered", claim="c")], now=NOW)
     await store.record([result("delivered", "c", DELIVERED)], now=NOW)
     await store.record([result("dead", "c", Verdict(status="dead", reason="too_old"))], now=NOW)
-    assert await store.revive("other", ["dead", "delivered"], now=LATER) == 0
-    assert await store.revive("s", ["dead", "delivered"], now=LATER) == 1
+    assert await store.revive("other", ["dead", "delivered"], before=LATER, now=LATER) == 0
+    assert await store.revive("s", ["dead", "delivered"], before=LATER, now=LATER) == 1
     (claimed,), _ = await store.claim({"s": 9}, claim="d", now=LATER, until=LATER)
     assert (claimed.id, claimed.tries, claimed.started_at) == ("dead", 0, LATER)
 
@@ -163,7 +169,7 @@ async def test_pages_hold_everything_once(store: DeliveryStore, status: str | No
     for number in range(7):
         await store.insert([row(f"{number}-{side}") for side in "ab"], now=NOW + timedelta(milliseconds=number // 2))
     if status == "dead":
-        await store.end_all("s", reason="subscription_disabled", now=NOW)
+        await store.end_all("s", reason="subscription_disabled", before=LATER, now=NOW)
     seen: list[str] = []
     after = None
     while page := await store.list_of("s", status=status, after=after, limit=4):  # type: ignore[arg-type] # one of them

@@ -5,6 +5,7 @@ from typing import Any
 from notifier.delivery_store import DeliveryStore
 from notifier.notifications import Notice, notice_of
 from support.eventually import eventually
+from support.notifying import told
 from support.status_events import status_event
 from support.webhooks import Receiver, hang
 
@@ -34,7 +35,7 @@ async def test_nineteen_endpoints_get_everything_while_the_twentieth_hangs(
         lease_seconds=70,
     ) as engine:
         for notice in notices():
-            await engine.intake.announce([notice])
+            await engine.intake.deliver(told([notice]))
         await eventually(lambda: _fewest(good), lambda fewest: fewest == EVENTS, within=60, what="all at the good ones")
         # All of that happened while the hanging endpoint held its first requests: it has answered none.
         assert 1 <= len(hanging.received) <= 4
@@ -54,7 +55,7 @@ async def test_what_does_not_fit_in_memory_is_taken_from_the_store_once_each(
     subscription = await subscribe(endpoint.url, app_id="search")
     sent = notices()
     async with run_engine(endpoint_queue=5, endpoint_concurrency=2) as engine:
-        await engine.intake.announce(sent)
+        await engine.intake.deliver(told(sent))
         await eventually(lambda: _fewest([endpoint]), lambda count: count == EVENTS, within=30)
         await eventually(lambda: _pending(deliveries, subscription.id), lambda count: count == 0)
     assert sorted(endpoint.ids()) == sorted(notice.id for notice in sent)
@@ -71,8 +72,8 @@ async def test_two_processes_share_the_work_and_send_nothing_twice(
     subscription = await subscribe(endpoint.url, app_id="search")
     sent = notices()
     async with run_engine(endpoint_queue=3) as one, run_engine(endpoint_queue=3) as other:
-        await one.intake.announce(sent[::2])
-        await other.intake.announce(sent[1::2])
+        await one.intake.deliver(told(sent[::2]))
+        await other.intake.deliver(told(sent[1::2]))
         await eventually(lambda: _fewest([endpoint]), lambda count: count == EVENTS, within=30)
         await eventually(lambda: _pending(deliveries, subscription.id), lambda count: count == 0)
     assert len(endpoint.received) == EVENTS
@@ -85,7 +86,7 @@ async def test_a_stopping_process_gives_up_its_leases(
     subscription = await subscribe(endpoint.url, app_id="search")
     # A lease that outlasts the test: only a release makes the rows due again.
     async with run_engine(endpoint_concurrency=1, lease_seconds=600) as engine:
-        await engine.intake.announce(notices())
+        await engine.intake.deliver(told(notices()))
         await eventually(lambda: _count(endpoint), lambda count: count == 1)
     endpoint.answer = Receiver().answer
     async with run_engine():

@@ -8,11 +8,12 @@ from standardwebhooks import Webhook
 
 from notifier.deliveries import Delivery
 from notifier.delivery_store import DeliveryStore
+from notifier.endpoints import DISABLING_FAILURES
 from notifier.notifications import Notice, notice_of
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Subscription
 from support.eventually import eventually
-from support.notifying import secret_of
+from support.notifying import secret_of, told
 from support.status_events import status_event
 from support.webhooks import Answer, answering, drip, hang, huge, in_turn, reset
 
@@ -43,7 +44,7 @@ async def test_it_is_tried_again_until_it_is_taken_with_the_same_id_and_bytes(
     endpoint = await make_receiver(in_turn(answering(500, body=b"broken"), reset, answering(503), answering(204)))
     subscription = await subscribe(endpoint.url, app_id="search")
     async with run_engine() as engine:
-        await engine.intake.announce([notice()])
+        await engine.intake.deliver(told([notice()]))
         (delivery,) = await ended(deliveries, subscription)
     assert delivery.status == "delivered"
     # The reset was answered by another POST at once: it is no failure of the endpoint when a kept connection breaks.
@@ -77,7 +78,7 @@ async def test_an_endpoint_that_never_takes_it_gets_the_whole_schedule_and_no_mo
     endpoint = await make_receiver(answer)
     subscription = await subscribe(endpoint.url, app_id="search")
     async with run_engine(total_timeout_seconds=0.4, response_timeout_seconds=0.3) as engine:
-        await engine.intake.announce([notice()])
+        await engine.intake.deliver(told([notice()]))
         (delivery,) = await ended(deliveries, subscription)
     assert (delivery.status, delivery.reason) == ("dead", "attempts_exhausted")
     assert [(each.status_code, each.error) for each in delivery.attempts] == [(status_code, error)] * 4
@@ -91,7 +92,7 @@ async def test_a_redirect_leads_nowhere(
     endpoint = await make_receiver(answering(307, location=other.url))
     subscription = await subscribe(endpoint.url, app_id="search")
     async with run_engine(retry_schedule=()) as engine:
-        await engine.intake.announce([notice()])
+        await engine.intake.deliver(told([notice()]))
         (delivery,) = await ended(deliveries, subscription)
     assert delivery.status == "dead"
     assert other.received == []
@@ -103,7 +104,7 @@ async def test_a_refused_connection_and_an_unknown_host(
     closed = await subscribe("http://127.0.0.1:9/hook", app_id="search")
     nowhere = await subscribe("http://no-such-host.invalid/hook", app_id="search")
     async with run_engine(retry_schedule=()) as engine:
-        await engine.intake.announce([notice()])
+        await engine.intake.deliver(told([notice()]))
         (refused,), (unknown,) = await ended(deliveries, closed), await ended(deliveries, nowhere)
     assert [each.error for each in refused.attempts] == ["connection_failed"]
     assert [each.error for each in unknown.attempts] == ["dns_error"]
@@ -115,7 +116,7 @@ async def test_of_a_huge_answer_the_beginning_is_kept(
     endpoint = await make_receiver(huge)
     subscription = await subscribe(endpoint.url, app_id="search")
     async with run_engine(response_body_bytes=1000) as engine:
-        await engine.intake.announce([notice()])
+        await engine.intake.deliver(told([notice()]))
         (delivery,) = await ended(deliveries, subscription)
     (attempt,) = delivery.attempts
     assert (delivery.status, attempt.truncated, attempt.response_body) == ("delivered", True, "x" * 1000)
@@ -128,10 +129,10 @@ async def test_an_overloaded_endpoint_is_left_alone_for_as_long_as_it_asks(
     subscription = await subscribe(endpoint.url, app_id="search")
     first, second = notice(), notice()
     async with run_engine(endpoint_concurrency=1) as engine:
-        await engine.intake.announce([first])
+        await engine.intake.deliver(told([first]))
         until = await eventually(lambda: throttled_until(subscriptions, subscription), what="the throttle on record")
         assert until is not None
-        await engine.intake.announce([second])
+        await engine.intake.deliver(told([second]))
         found = await ended(deliveries, subscription, count=2)
     assert all(each.status == "delivered" for each in found)
     times = sorted(int(received.headers["webhook-timestamp"]) for received in endpoint.received[1:])
@@ -153,14 +154,14 @@ async def test_gone_disables_the_endpoint_and_tells_the_owner_elsewhere(
     gone = await subscribe(endpoint.url, app_id="search")
     await subscribe(elsewhere.url, app_id="search", event_types=frozenset({"endpoint.disabled"}))
     async with run_engine(endpoint_concurrency=1) as engine:
-        await engine.intake.announce([notice() for _ in range(5)])
+        await engine.intake.deliver(told([notice() for _ in range(5)]))
         found = await ended(deliveries, gone, count=5)
-        (told,) = await eventually(lambda: _received(elsewhere), what="the operational event")
+        (arrived,) = await eventually(lambda: _received(elsewhere), what="the operational event")
         state = (await subscriptions.by_ids([gone.id]))[gone.id]
-        await engine.intake.announce([notice()])
+        await engine.intake.deliver(told([notice()]))
     assert (state.enabled, state.disabled_reason) == (False, "endpoint_gone")
     assert sorted(str(each.reason) for each in found) == ["endpoint_gone", *["subscription_disabled"] * 4]
-    assert told.json["data"] == {
+    assert arrived.json["data"] == {
         "account_id": None,
         "subscription_id": gone.id,
         "url": gone.url,
@@ -181,15 +182,18 @@ async def test_an_endpoint_that_only_fails_for_days_is_disabled_and_one_success_
     subscription = await subscribe(endpoint.url, app_id="search")
     days_ago = datetime.now(UTC) - timedelta(days=6)
     async with run_engine(retry_schedule=()) as engine:
-        await subscriptions.note_failing(subscription.id, days_ago)
+        await subscriptions.note_failing(subscription, days_ago)
         endpoint.answer = answering(204)
-        await engine.intake.announce([notice()])
+        await engine.intake.deliver(told([notice()]))
         await ended(deliveries, subscription, count=1)
         await eventually(lambda: _failing_since(subscriptions, subscription), lambda since: since is None)
-        await subscriptions.note_failing(subscription.id, days_ago)
+        await subscriptions.note_failing(subscription, days_ago)
         endpoint.answer = answering(500)
-        await engine.intake.announce([notice()])
-        await ended(deliveries, subscription, count=2)
+        # Two failures with days between them would say little: there have to be some.
+        await engine.intake.deliver(told([notice() for _ in range(DISABLING_FAILURES - 1)]))
+        await ended(deliveries, subscription, count=DISABLING_FAILURES)
+        assert await _reason(subscriptions, subscription) is None
+        await engine.intake.deliver(told([notice()]))
         await eventually(lambda: _reason(subscriptions, subscription), lambda reason: reason == "failing")
 
 
@@ -207,10 +211,10 @@ async def test_pending_deliveries_of_a_subscription_that_went_away_end_with_a_re
     endpoint = await make_receiver(answering(500))
     deleted, disabled = await subscribe(endpoint.url, app_id="search"), await subscribe(endpoint.url, app_id="search")
     async with run_engine(retry_schedule=(1.0,)) as engine:
-        await engine.intake.announce([notice()])
+        await engine.intake.deliver(told([notice()]))
         await eventually(lambda: _received(endpoint), lambda found: len(found) == 2)
         await subscriptions.delete(deleted.id, deleted.owner)
-        await subscriptions.disable(disabled.id, "by_owner", now=datetime.now(UTC))
+        await subscriptions.disable(disabled, "by_owner", now=datetime.now(UTC))
         (of_deleted,), (of_disabled,) = await ended(deliveries, deleted), await ended(deliveries, disabled)
     assert (of_deleted.status, of_deleted.reason) == ("dead", "subscription_deleted")
     assert (of_disabled.status, of_disabled.reason) == ("dead", "subscription_disabled")

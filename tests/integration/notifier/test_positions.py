@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from aiokafka import TopicPartition
 
+from notifier.clock import ServerClock
 from notifier.delivery_store import DeliveryStore
 from notifier.settings import Settings
 from notifier.store import EventStore
@@ -52,12 +53,12 @@ async def positions_total(database: "Database") -> int:
 
 
 async def test_positions_never_go_back(database: "Database") -> None:
-    store = EventStore(database, retention_seconds=3600)
+    store = EventStore(database, clock=ServerClock(database), retention_seconds=3600, topic="t")
     one, other = TopicPartition("t", 0), TopicPartition("t", 1)
     await store.save_positions({one: 10, other: 5})
     await store.save_positions({one: 7})
     assert await store.load_positions([one, other, TopicPartition("t", 2)]) == {one: 10, other: 5}
-    assert await store.read_up_to("t") == {0: 9, 1: 4}
+    assert await store.read_up_to() == {0: 9, 1: 4}
 
 
 async def test_what_can_not_be_read_goes_to_the_dead_letters_and_holds_nobody_up(

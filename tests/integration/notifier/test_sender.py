@@ -1,19 +1,23 @@
 """The HTTP client on real sockets: what is dialled is what was checked, and nothing else leaves the process."""
 
+import asyncio
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from notifier.addresses import RefusedUrl
+from notifier.resolving import Resolver
 from notifier.sender import Sender
 from notifier.settings import DeliverySettings
 from support.notifying import SECRETS_KEY
-from support.webhooks import answering
+from support.webhooks import Received, answering, in_turn, reset
 
 Opened = Callable[..., AbstractAsyncContextManager[Sender]]
 
@@ -148,3 +152,88 @@ async def test_connections_are_kept(make_receiver: Any) -> None:
         for _ in range(5):
             assert (await sender.post(endpoint.url, body=b"{}", headers={})).succeeded
     assert endpoint.connections == 1
+
+
+async def test_a_kept_connection_that_breaks_is_replaced_at_once(make_receiver: Any) -> None:
+    """However it breaks: by an end, which the client sees as a disconnect, or by a reset."""
+    for breaks in (reset, closing):
+        endpoint = await make_receiver(in_turn(answering(204), breaks, answering(204)))
+        async with opened(allow_private_networks=True) as sender:
+            assert (await sender.post(endpoint.url, body=b"{}", headers={"webhook-id": "x"})).succeeded
+            assert (await sender.post(endpoint.url, body=b"{}", headers={"webhook-id": "y"})).succeeded
+        assert endpoint.ids() == ["x", "y", "y"]
+
+
+async def closing(_: Received, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def test_a_new_connection_that_breaks_is_a_failed_attempt(make_receiver: Any) -> None:
+    endpoint = await make_receiver(reset)
+    async with opened(allow_private_networks=True) as sender:
+        attempt = await sender.post(endpoint.url, body=b"{}", headers={"webhook-id": "x"})
+    assert attempt.error == "connection_lost"
+    assert endpoint.ids() == ["x"]
+
+
+async def test_an_answer_that_is_not_text_takes_no_more_room_than_one_that_is(make_receiver: Any) -> None:
+    endpoint = await make_receiver(answering(200, body=b"\xff" * 5000))
+    async with opened(allow_private_networks=True, response_body_bytes=1000) as sender:
+        attempt = await sender.post(endpoint.url, body=b"{}", headers={"webhook-id": "x"})
+    assert len(attempt.response_body.encode()) <= 1000
+    assert attempt.response_body.startswith("\N{REPLACEMENT CHARACTER}")
+    assert attempt.truncated
+
+
+async def test_a_failure_that_nobody_thought_of_is_an_outcome(
+    make_receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = await make_receiver()
+
+    async def breaking(*_: Any) -> None:
+        raise RuntimeError("Connection closed.")
+
+    async with opened(allow_private_networks=True) as sender:
+        monkeypatch.setattr(sender, "_exchange", breaking)
+        attempt = await sender.post(endpoint.url, body=b"{}", headers={})
+    assert attempt.error == "request_failed"
+
+
+async def test_what_a_url_holds_is_not_logged() -> None:
+    async with opened(allow_private_networks=True) as sender:
+        with structlog.testing.capture_logs() as lines:
+            for url in ("http://127.0.0.1:9/s3cret?token=s3cret", "http://no-such-host.invalid/s3cret"):
+                assert (await sender.post(url, body=b"{}", headers={})).error is not None
+    assert len(lines) == 2
+    assert "s3cret" not in repr(lines)
+    assert [line["host"] for line in lines] == ["127.0.0.1", "no-such-host.invalid"]
+
+
+async def test_hanging_names_of_one_owner_hold_up_nobody_else(
+    make_receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = await make_receiver()
+    released = threading.Event()
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.startswith("hangs"):
+            released.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "timed out")
+        return real("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    port = endpoint.url.split(":")[2].split("/")[0]
+    resolver = Resolver(threads=4, per_owner=2)
+    async with opened(resolver, allow_private_networks=True, connect_timeout_seconds=0.2) as sender:
+        try:
+            hanging = [
+                await sender.post(f"http://hangs-{number}.test/", body=b"{}", headers={}, owner="app:one")
+                for number in range(6)
+            ]
+            good = await sender.post(f"http://good.test:{port}/", body=b"{}", headers={}, owner="app:other")
+        finally:
+            released.set()
+    # Those beyond the owner's bound don't wait for what the first ones hold.
+    assert [attempt.error for attempt in hanging] == ["connect_timeout"] * 2 + ["dns_error"] * 4
+    assert good.succeeded

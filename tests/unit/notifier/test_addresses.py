@@ -1,6 +1,6 @@
 """What may be dialled: the ranges, their disguises, and the text of a URL."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -13,6 +13,7 @@ FORBIDDEN = [
     *("192.0.2.1", "192.88.99.1", "192.168.0.1", "192.168.255.255", "198.18.0.1", "198.19.255.255", "198.51.100.1"),
     *("203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
     *("::", "::1", "::127.0.0.1", "fe80::1", "febf::1", "fe80::1%eth0", "fec0::1", "fc00::1", "fd00:ec2::254"),
+    *("4000::1", "8000::1", "1fff::1", "e000::1"),  # not given out to anybody yet
     *("ff02::1", "2001:db8::1", "3fff::1", "100::1", "2001::1", "2001:20::1", "5f00::1", "2620:4f:8000::1"),
     # IPv4 in disguise: mapped, translated, NAT64, local-use NAT64, 6to4
     *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:7f00:1", "::ffff:0:127.0.0.1"),
@@ -96,3 +97,13 @@ def test_private_networks_take_http_and_any_port_but_no_credentials() -> None:
     check_url("http://localhost:8092/hooks", private_allowed=True, ports=(443,))
     with pytest.raises(RefusedUrl):
         check_url("http://user:pass@localhost:8092/hooks", private_allowed=True, ports=(443,))
+
+
+def test_networks_of_the_operator_are_refused_as_well() -> None:
+    refused = (ip_network("2a00:1450:64::/96"), ip_network("8.8.8.0/24"))
+    for address in ("2a00:1450:64::7f00:1", "8.8.8.8", "::ffff:8.8.8.8"):
+        assert is_public(ip_address(address))
+        assert not is_public(ip_address(address), refused=refused)
+    assert is_public(ip_address("1.1.1.1"), refused=refused)
+    with pytest.raises(RefusedUrl):
+        check_url("https://8.8.8.8/", private_allowed=False, ports=(443,), refused=refused)

@@ -93,7 +93,15 @@ def test_retry_after_of_other_answers_is_ignored() -> None:
     assert judged(attempt(500, retry_after="120")).next_at == NOW + timedelta(seconds=5)
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "²", "Mon, 99 Nov 2026 13:02:00 GMT"])
+# Dates that the parser of the standard library takes apart and then fails on, each in its own way.
+ABSURD = [
+    "Mon, 01 Jan 99999999999999 00:00:00 GMT",
+    "Mon, 01 Jan 2026 00:00:00 +999999999999",
+    "Mon, 01 Jan 2026 99999999999999:00:00 GMT",
+]
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "²", "Mon, 99 Nov 2026 13:02:00 GMT", *ABSURD])
 def test_a_retry_after_that_is_neither_form_says_nothing(value: str) -> None:
     assert retry_after_seconds(value, now=NOW) is None
 

@@ -90,9 +90,9 @@ def test_a_blocked_endpoint_starts_nothing_until_its_time() -> None:
 def test_places_are_counted_while_rows_are_being_written() -> None:
     lanes = Lanes(limit=8, capacity=3)
     lane = filled(lanes, "a", 1)
-    assert lanes.reserve(subscription("a"))
-    assert lanes.reserve(subscription("a"))
-    assert not lanes.reserve(subscription("a"))
+    assert lanes.reserve(subscription("a"), 0.0)
+    assert lanes.reserve(subscription("a"), 0.0)
+    assert not lanes.reserve(subscription("a"), 0.0)
     assert lanes.room("a") == 0
     lanes.unreserve("a")
     assert lanes.room("a") == 1

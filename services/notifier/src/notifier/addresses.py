@@ -5,6 +5,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # IANA IPv4 and IPv6 Special-Purpose Address Registries, and multicast: all that isn't globally reachable unicast.
 _FORBIDDEN_V4 = tuple(
@@ -30,26 +31,18 @@ _FORBIDDEN_V4 = tuple(
         "240.0.0.0/4",
     )
 )
-# Prefixes that carry an IPv4 address to a translator or tunnel are refused whole: what is behind them can't be checked.
+# The only IPv6 unicast that IANA has given out so far. Mapped, compatible and translated IPv4 addresses, NAT64, unique
+# local, link-local and multicast ones all lie outside.
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+# Within it. Tunnels that carry an IPv4 address are refused whole: what is behind them can't be checked.
 _FORBIDDEN_V6 = tuple(
     ipaddress.IPv6Network(network)
     for network in (
-        "::/96",  # unspecified, loopback, IPv4-compatible
-        "::ffff:0:0:0/96",  # IPv4-translated (RFC 2765)
-        "64:ff9b::/96",  # NAT64
-        "64:ff9b:1::/48",  # NAT64, local use
-        "100::/64",  # discard only
-        "100:0:0:1::/64",  # dummy prefix
         "2001::/23",  # IETF protocol assignments, Teredo among them
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4
         "2620:4f:8000::/48",  # AS112
         "3fff::/20",  # documentation
-        "5f00::/16",  # segment routing
-        "fc00::/7",  # unique local, fd00:ec2::254 among them
-        "fe80::/10",  # link-local
-        "fec0::/10",  # site-local
-        "ff00::/8",  # multicast
     )
 )
 # Names that only a resolver of ours could know.
@@ -61,15 +54,18 @@ class RefusedUrl(ValueError):
     """The URL can't be an endpoint; the message tells its owner why and what would do."""
 
 
-def is_public(address: IPAddress) -> bool:
-    """Whether the address is unicast that the whole Internet can reach."""
+def is_public(address: IPAddress, *, refused: Collection[IPNetwork] = ()) -> bool:
+    """Whether the address is unicast that the whole Internet can reach, and in none of the networks ``refused``."""
+    forbidden: Collection[IPNetwork] = _FORBIDDEN_V4
     if isinstance(address, ipaddress.IPv6Address):
-        mapped = address.ipv4_mapped
-        if mapped is None:
+        if address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        elif address.scope_id is not None or address not in _GLOBAL_V6:
             # A zone makes an address local, and equal to no network's.
-            return address.scope_id is None and not any(address in network for network in _FORBIDDEN_V6)
-        address = mapped
-    return not any(address in network for network in _FORBIDDEN_V4)
+            return False
+        else:
+            forbidden = _FORBIDDEN_V6
+    return not any(address in network for networks in (forbidden, refused) for network in networks)
 
 
 def literal(host: str) -> IPAddress | None:
@@ -80,7 +76,7 @@ def literal(host: str) -> IPAddress | None:
         return None
 
 
-def check_url(url: str, *, private_allowed: bool, ports: Collection[int]) -> None:
+def check_url(url: str, *, private_allowed: bool, ports: Collection[int], refused: Collection[IPNetwork] = ()) -> None:
     """Raise ``RefusedUrl`` unless webhooks may go to this URL, as far as the text of it tells."""
     if len(url) > MAX_URL_LENGTH or not url.isascii() or any(ord(char) <= 0x20 or char in '\\"<>^`{|}' for char in url):
         raise RefusedUrl(f"Write the URL in ASCII, without spaces, in at most {MAX_URL_LENGTH} characters.")
@@ -96,17 +92,19 @@ def check_url(url: str, *, private_allowed: bool, ports: Collection[int]) -> Non
     if parts.fragment:
         raise RefusedUrl("Leave the fragment (#...) out: it is never sent.")
     if not private_allowed:
-        _check_public(parts.scheme, parts.hostname, port, ports)
+        _check_public(parts.scheme, parts.hostname, port, ports, refused)
 
 
-def _check_public(scheme: str, host: str, port: int | None, ports: Collection[int]) -> None:
+def _check_public(
+    scheme: str, host: str, port: int | None, ports: Collection[int], refused: Collection[IPNetwork]
+) -> None:
     if scheme != "https":
         raise RefusedUrl("Give an https:// URL.")
     if port is not None and port not in ports:
         raise RefusedUrl(f"Use one of the ports {', '.join(map(str, sorted(ports)))}.")
     address = literal(host)
     if address is not None:
-        if not is_public(address):
+        if not is_public(address, refused=refused):
             raise RefusedUrl("That address is not on the public Internet.")
         return
     name = host.rstrip(".").lower()

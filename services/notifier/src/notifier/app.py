@@ -27,7 +27,7 @@ GROUP = "notifier"
 def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: str = GROUP) -> FastAPI:
     """The service. Nothing is connected before the lifespan starts, and HTTP answers before Kafka or MongoDB do."""
     database = mongo.connect(settings.mongo)
-    engine = Engine(database, settings)
+    engine = Engine(database, settings, topic=topic)
     publisher = Publisher(settings.kafka, client_id=GROUP)
     consumer = BatchConsumer(
         settings.kafka,
@@ -38,7 +38,7 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: s
         starting_positions=engine.events.load_positions,
         keep_positions=engine.events.save_positions,
     )
-    hub = Hub(database, engine.events, topic=topic.name, queue=settings.stream.queue)
+    hub = Hub(database, engine.events, queue=settings.stream.queue)
     issuer = httpx.AsyncClient(timeout=5.0)
     indexes = Indexes(engine.create_indexes)
 
@@ -52,9 +52,8 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: s
             await stack.enter_async_context(
                 background(
                     status_events=indexes.before(consumer.run),
-                    claims=indexes.before(engine.claimer.run),
-                    recoveries=indexes.before(engine.recoveries.run),
                     changes=indexes.before(hub.run),
+                    **{name: indexes.before(run) for name, run in engine.loops().items()},
                 )
             )
             yield
@@ -73,9 +72,7 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: s
     for router in _routers(settings, engine, caller):
         app.include_router(router)
     kept = timedelta(seconds=settings.retention.events_seconds)
-    app.include_router(
-        stream.router(hub, engine.events, caller, topic=topic.name, retention=kept, settings=settings.stream)
-    )
+    app.include_router(stream.router(hub, engine.events, caller, retention=kept, settings=settings.stream))
     checks = {
         "mongo": lambda: mongo.ping(database),
         "indexes": indexes.check,
@@ -95,7 +92,7 @@ def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple
         box=engine.box,
         clock=engine.clock,
         check_url=engine.sender.check,
-        drop_queued=engine.dispatcher.drop,
+        changed=engine.dispatcher.follow,
         secret_overlap=timedelta(seconds=settings.delivery.secret_overlap_seconds),
     )
     return (

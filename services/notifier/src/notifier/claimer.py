@@ -5,7 +5,8 @@ due in this process or a lane has room. The longest sleep only bounds how late a
 """
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Coroutine, Mapping
 from datetime import datetime, timedelta
 from time import monotonic
 from uuid import uuid4
@@ -15,10 +16,11 @@ from prometheus_client import Gauge
 from pymongo.errors import PyMongoError
 
 from notifier.clock import ServerClock
+from notifier.deliveries import DeadReason
 from notifier.delivery_store import Claimed, DeliveryStore
 from notifier.dispatcher import Dispatcher
 from notifier.lanes import Job, Lanes
-from notifier.settings import Settings
+from notifier.settings import RECORDING_SECONDS, Settings
 from notifier.store import EventStore
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Subscription
@@ -32,6 +34,10 @@ MAX_SLEEP_SECONDS = 2.0
 # More than that in one round would make one endpoint's backlog wait for another's.
 ROUND = 200
 CLOCK_SECONDS = 30.0
+# Of a subscription that was read as disabled, what is newer may have been begun by its owner's enabling it again.
+RETIRED_MARGIN = timedelta(seconds=1)
+# A round that is under way at the end is finished: what it has claimed can then be given up.
+FINISH_SECONDS = 5.0
 # A delivery can be stored a moment before its event, never after the batch that holds both was accepted.
 EVENT_MISSING_SECONDS = 5.0
 
@@ -58,6 +64,8 @@ class Claimer:
         self._clock = clock
         self._lease = settings.delivery.lease_seconds
         self._retention = timedelta(seconds=settings.retention.events_seconds)
+        # As long as an attempt takes at most, and until its result is written: then somebody else tries.
+        self._trial = timedelta(seconds=settings.delivery.total_timeout_seconds + RECORDING_SECONDS)
         self._wake = dispatcher.room
         self._synchronized = float("-inf")
         self._failing: str | None = "not started"
@@ -78,7 +86,7 @@ class Claimer:
             self._wake.clear()
             try:
                 await self._synchronize()
-                sleep = await self._round()
+                sleep = await _finished(self._round())
                 self._failing = None
                 backoff.reset()
             except PyMongoError as error:
@@ -105,33 +113,57 @@ class Claimer:
     async def _round(self) -> float:
         """Claim what is due and has room; how long nothing more can be done unless something happens."""
         due = await self._deliveries.due()
-        now, blocked = self._clock.now(), self._lanes.blocked(monotonic())
-        OVERDUE.set(max(0.0, (now - min(due.values(), default=now)).total_seconds()))
-        ready = {key for key, at in due.items() if at <= now and key not in blocked}
+        now, clock, blocked = self._clock.now(), monotonic(), self._lanes.blocked(monotonic())
+        ready = {key: at for key, at in due.items() if at <= now and key not in blocked}
+        # What rests on purpose is not overdue.
+        OVERDUE.set(max(0.0, (now - min(ready.values(), default=now)).total_seconds()))
         rooms = {key: min(ROUND, room) for key in ready if (room := self._lanes.room(key)) >= 1}
-        self._lanes.starving = ready - rooms.keys()
-        if rooms and await self._claim(rooms, now):
+        self._lanes.starving = ready.keys() - rooms.keys()
+        if rooms and await self._claim(rooms, now, clock):
             return 0.0
+        blocked = self._lanes.blocked(monotonic())
         upcoming = [(at - now).total_seconds() for key, at in due.items() if at > now and key not in blocked]
         upcoming += [until - monotonic() for key, until in blocked.items() if key in due]
         return max(0.001, min([*upcoming, MAX_SLEEP_SECONDS]))
 
-    async def _claim(self, rooms: Mapping[str, int], now: datetime) -> bool:
-        """Claim, sort out what can't be sent any more, and hand the rest over; whether more was due."""
+    async def _claim(self, rooms: Mapping[str, int], now: datetime, clock: float) -> bool:
+        """Claim, sort out what can't be sent any more, and hand the rest over; whether more was due.
+
+        ``clock`` is the monotonic clock at ``now``: here and in the store, the lease ends at one moment.
+        """
         subscriptions = await self._subscriptions.by_ids(rooms)
-        for key in rooms:
-            subscription = subscriptions.get(key)
-            if subscription is None or not subscription.enabled:
-                reason = "subscription_deleted" if subscription is None else "subscription_disabled"
-                ended = await self._deliveries.end_all(key, reason=reason, now=now)  # type: ignore[arg-type] # literals
-                log.info("claimer.retired", subscription_id=key, reason=reason, deliveries_ended=ended)
-        open_rooms = {key: room for key, room in rooms.items() if key in subscriptions and subscriptions[key].enabled}
-        claim, lease_until = uuid4().hex, monotonic() + self._lease
+        open_rooms = {key: await self._open(key, subscriptions.get(key), room, now) for key, room in rooms.items()}
+        claim = uuid4().hex
         rows, more = await self._deliveries.claim(
-            open_rooms, claim=claim, now=now, until=now + timedelta(seconds=self._lease)
+            {key: room for key, room in open_rooms.items() if room},
+            claim=claim,
+            now=now,
+            until=now + timedelta(seconds=self._lease),
         )
-        await self._hand_over(rows, subscriptions, claim=claim, lease_until=lease_until)
+        await self._hand_over(rows, subscriptions, claim=claim, lease_until=clock + self._lease)
         return more
+
+    async def _open(self, key: str, subscription: Subscription | None, room: int, now: datetime) -> int:
+        """How many deliveries of a subscription may be claimed; those of one that is gone are ended."""
+        if subscription is None or not subscription.enabled:
+            reason: DeadReason = "subscription_deleted" if subscription is None else "subscription_disabled"
+            before = now - RETIRED_MARGIN
+            ended = await self._deliveries.end_all(key, reason=reason, before=before, now=now)
+            log.info("claimer.retired", subscription_id=key, reason=reason, deliveries_ended=ended)
+            return 0
+        rests = subscription.rests_until()
+        if subscription.paused or (rests is not None and rests > now):
+            self._dispatcher.follow(key, subscription)
+            return 0
+        if not subscription.trips:
+            return room
+        # One attempt shows whether the endpoint works again. Where another replica makes it, the store says so next.
+        if await self._subscriptions.begin_trial(subscription, now=now, until=now + self._trial):
+            self._dispatcher.follow(key, subscription)
+            return 1
+        stored = (await self._subscriptions.by_ids([key])).get(key)
+        self._dispatcher.follow(key, stored)
+        return 0
 
     async def _hand_over(
         self,
@@ -162,8 +194,20 @@ class Claimer:
 
     async def _without_event(self, rows: list[Claimed], claim: str) -> None:
         now = self._clock.now()
-        expired = [row.id for row in rows if now - row.created_at > self._retention]
-        early = {row.id: claim for row in rows if now - row.created_at <= self._retention}
+        expired = [row.id for row in rows if now - row.event_at > self._retention]
+        early = {row.id: claim for row in rows if now - row.event_at <= self._retention}
         if expired:
             await self._deliveries.end(expired, claim=claim, reason="payload_expired", now=now)
         await self._deliveries.release(early, now=now + timedelta(seconds=EVENT_MISSING_SECONDS))
+
+
+async def _finished(work: Coroutine[None, None, float]) -> float:
+    """The result of the work, which goes on for a while when whoever waits for it is cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(TimeoutError, PyMongoError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                await task
+        raise

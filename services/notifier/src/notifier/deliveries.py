@@ -20,6 +20,8 @@ _THROTTLING = frozenset({429, 502, 504})
 _HONOURS_RETRY_AFTER = _THROTTLING | {503}
 _GONE = 410
 JITTER = 0.2
+# What an attempt says that failed through a defect of ours: nothing about the endpoint.
+INTERNAL_ERROR = "internal_error"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,10 +134,11 @@ def retry_after_seconds(value: str, *, now: datetime) -> float | None:
         return float(text[:12])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return max(0.0, (at - now).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        # The header is a stranger's: a year beyond a C integer, a zone beyond a day, anything.
         return None
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
 
 
 def _asked_to_wait(attempt: Attempt, now: datetime, policy: RetryPolicy) -> float | None:

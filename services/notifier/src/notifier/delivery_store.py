@@ -5,6 +5,7 @@ moving ``next_at`` to the end of a lease and leaving a ``claim`` that nobody els
 again by itself, and a holder that came too late finds another claim and changes nothing (a fencing token).
 """
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,15 +22,18 @@ if TYPE_CHECKING:
     from shared.mongo import Database, Document
 
 ATTEMPTS_KEPT = 20
+# Of the rows in one statement that several finds are under way for.
+FINDS_AT_ONCE = 16
 _NO_LONGER_QUEUED = {"queue": "", "next_at": "", "claim": ""}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewDelivery:
-    """A row to be made. ``claim`` is None when it is left to whoever takes it first."""
+    """A row to be made. ``claim`` is None when it is left to whoever takes it first; ``event_at``: kept since then."""
 
     id: str
     event_id: str
+    event_at: datetime
     type: str
     subscription_id: str
     claim: str | None
@@ -44,7 +48,7 @@ class Claimed:
     event_id: str
     subscription_id: str
     tries: int
-    created_at: datetime
+    event_at: datetime
     started_at: datetime
 
 
@@ -73,6 +77,7 @@ class DeliveryStore:
                 {
                     "_id": new.id,
                     "event_id": new.event_id,
+                    "event_at": new.event_at,
                     "type": new.type,
                     "subscription_id": new.subscription_id,
                     "status": "pending",
@@ -105,20 +110,26 @@ class DeliveryStore:
         """Take due rows, at most so many of each subscription, the longest due first; and whether more were due."""
         ids: list[str] = []
         more = False
-        for subscription_id, room in rooms.items():
-            query = {"queue": subscription_id, "next_at": {"$lte": now}}
-            found = await self._rows.find(query, {"_id": 1}).sort("next_at", ASCENDING).to_list(room + 1)
-            more = more or len(found) > room
-            ids.extend(row["_id"] for row in found[:room])
+        wanted = list(rooms.items())
+        for start in range(0, len(wanted), FINDS_AT_ONCE):
+            some = wanted[start : start + FINDS_AT_ONCE]
+            found = await asyncio.gather(*(self._due_of(key, room + 1, now) for key, room in some))
+            for (_, room), due in zip(some, found, strict=True):
+                more = more or len(due) > room
+                ids.extend(due[:room])
         if not ids:
             return [], more
         await self._rows.update_many(
             {"_id": {"$in": ids}, "queue": {"$gte": ""}, "next_at": {"$lte": now}},
             {"$set": {"claim": claim, "next_at": until}},
         )
-        fields = ("event_id", "subscription_id", "tries", "created_at", "started_at")
+        fields = ("event_id", "subscription_id", "tries", "event_at", "created_at", "started_at")
         rows = await self._rows.find({"_id": {"$in": ids}, "claim": claim}, fields).to_list(None)
-        return [Claimed(id=row.pop("_id"), **row) for row in rows], more
+        return [_claimed(row) for row in rows], more
+
+    async def _due_of(self, subscription_id: str, limit: int, now: datetime) -> list[str]:
+        query = {"queue": subscription_id, "next_at": {"$lte": now}}
+        return [row["_id"] for row in await self._rows.find(query, {"_id": 1}).sort("next_at", 1).to_list(limit)]
 
     async def record(self, results: Sequence[Result], *, now: datetime) -> int:
         """Write attempts and the states they lead to, each pair in one step; the number whose claim still held."""
@@ -147,15 +158,26 @@ class DeliveryStore:
             {"_id": {"$in": list(ids)}, "claim": claim, "queue": {"$gte": ""}}, _ending("dead", reason, now)
         )
 
-    async def end_all(self, subscription_id: str, *, reason: DeadReason, now: datetime) -> int:
-        """Declare all pending rows of a subscription dead; how many there were."""
-        result = await self._rows.update_many({"queue": subscription_id}, _ending("dead", reason, now))
+    async def end_all(self, subscription_id: str, *, reason: DeadReason, before: datetime, now: datetime) -> int:
+        """Declare dead those pending rows of a subscription that were begun before a time; how many there were.
+
+        Rows that were begun later belong to a time at which it may have been enabled again. A row that is being tried
+        keeps its claim: if the endpoint has taken it, that will be on record.
+        """
+        ending = _ending("dead", reason, now)
+        ending["$unset"] = {"queue": "", "next_at": ""}
+        result = await self._rows.update_many({"queue": subscription_id, "started_at": {"$lt": before}}, ending)
         return result.modified_count
 
-    async def revive(self, subscription_id: str, ids: Collection[str], *, now: datetime) -> int:
-        """Make dead rows pending and due, with the whole schedule before them; how many."""
+    async def revive(self, subscription_id: str, ids: Collection[str], *, before: datetime, now: datetime) -> int:
+        """Make those dead rows pending and due that were begun before a time, with the whole schedule; how many."""
         result = await self._rows.update_many(
-            {"_id": {"$in": list(ids)}, "subscription_id": subscription_id, "status": "dead"},
+            {
+                "_id": {"$in": list(ids)},
+                "subscription_id": subscription_id,
+                "status": "dead",
+                "started_at": {"$lt": before},
+            },
             _beginning(subscription_id, now),
         )
         return result.modified_count
@@ -207,7 +229,7 @@ def _recording_delivered(claim: str, results: Sequence[Result], now: datetime) -
                     "attempts": {"$slice": [history, -ATTEMPTS_KEPT]},
                 }
             },
-            {"$unset": list(_NO_LONGER_QUEUED)},
+            {"$unset": [*_NO_LONGER_QUEUED, "reason"]},
         ],
     )
 
@@ -220,13 +242,15 @@ def _recording(result: Result, now: datetime) -> UpdateMany:
     """
     verdict = result.verdict
     change: dict[str, Any]
+    mine: dict[str, Any] = {"_id": result.delivery_id, "claim": result.claim}
     if verdict.status == "pending":
         change = {"$set": {"next_at": verdict.next_at, "claim": None}}
+        mine["queue"] = {"$gte": ""}  # what ended meanwhile is not tried again
     else:
         change = _ending(verdict.status, verdict.reason, now)
     change["$inc"] = {"tries": 1}
     change["$push"] = {"attempts": {"$each": [_attempt_document(result.attempt)], "$slice": -ATTEMPTS_KEPT}}
-    return UpdateMany({"_id": result.delivery_id, "claim": result.claim}, change)
+    return UpdateMany(mine, change)
 
 
 def _ending(status: Status, reason: DeadReason | None, now: datetime) -> dict[str, Any]:
@@ -252,6 +276,11 @@ def _attempt_document(attempt: Attempt) -> "Document":
     if attempt.truncated:
         document["truncated"] = True
     return document
+
+
+def _claimed(row: "Document") -> Claimed:
+    created_at = row.pop("created_at")
+    return Claimed(id=row.pop("_id"), **{"event_at": created_at, **row})
 
 
 def _delivery(row: "Document") -> Delivery:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from time import monotonic
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from prometheus_client import Gauge, Histogram
 from pymongo.errors import PyMongoError
 
 from notifier.clock import ServerClock
-from notifier.deliveries import DELIVERED, Attempt, Result, RetryPolicy, Verdict, judge
+from notifier.deliveries import DELIVERED, INTERNAL_ERROR, Attempt, Result, RetryPolicy, Verdict, judge
 from notifier.endpoints import Endpoints
 from notifier.lanes import Job, Lane, Lanes
 from notifier.recorder import Recorder
@@ -36,12 +37,14 @@ SLOW_FACTOR = 8
 # After a fault of ours with an endpoint's secret, the endpoint's deliveries wait without using up attempts.
 UNSIGNABLE_SECONDS = 30.0
 KEYS_CACHED = 4096
+# How long a pause is taken to last before the store is asked again.
+PAUSED_SECONDS = 5.0
 
 
 class Poster(Protocol):
     """Sends one webhook."""
 
-    async def post(self, url: str, *, body: bytes, headers: dict[str, str]) -> Attempt:
+    async def post(self, url: str, *, body: bytes, headers: dict[str, str], owner: str) -> Attempt:
         """POST it; every failure is an outcome."""
         ...
 
@@ -87,22 +90,56 @@ class Dispatcher:
         self._slow_allowed = settings.concurrency * SLOW_FACTOR
         self._workers: dict[asyncio.Task[None], _Worker] = {}
         self._stopping = False
+        self._given_up: dict[str, str] = {}
         self.room = asyncio.Event()
+        self.followed = asyncio.Event()
         QUEUED.set_function(lanes.queued)
 
     def accept(self, jobs: Iterable[tuple[Subscription, Job]]) -> None:
         """Take deliveries that this process has claimed."""
         now = monotonic()
         for subscription, job in jobs:
-            lane = self._lanes.lane(subscription)
+            lane = self._lanes.lane(subscription, current=False)
             if subscription.throttled_until is not None:
                 self._hold_back(lane, subscription.throttled_until)
             self._lanes.push(lane, job, now)
+            if lane.starts_at > now:
+                self._wake_at_end(lane)
         self.pump()
 
-    def drop(self, subscription_id: str) -> None:
-        """Forget what is queued for an endpoint whose deliveries have ended."""
-        self._lanes.clear(subscription_id)
+    def follow(self, subscription_id: str, stored: Subscription | None) -> None:
+        """Do as the store says: None when the subscription is gone.
+
+        What waits here for an endpoint that nothing may be sent to is given up, for ``give_up`` to tell the store.
+        """
+        lane = self._lanes.get(subscription_id)
+        if stored is not None and (lane is not None or not stored.flowing or stored.rests_until() is not None):
+            lane = self._lanes.lane(stored)
+        if lane is None:
+            return
+        now, held = monotonic(), lane.held_until
+        lane.held_until = self._held_until(stored, now)
+        if lane.held_until > now or stored is None or not stored.enabled:
+            self._given_up.update({job.delivery_id: job.claim for job in self._lanes.clear(subscription_id)})
+            if self._given_up:
+                self.followed.set()
+        if lane.starts_at > now:
+            self._wake_at_end(lane)
+        elif held > now:
+            self._go_on(lane)
+
+    def _held_until(self, stored: Subscription | None, now: float) -> float:
+        if stored is None or not stored.enabled:
+            return float("-inf")
+        if stored.paused:
+            return now + PAUSED_SECONDS
+        until = stored.rests_until()
+        return float("-inf") if until is None else now + (until - self._clock.now()).total_seconds()
+
+    def give_up(self) -> dict[str, str]:
+        """The claims that were given up since the last call, by delivery."""
+        given_up, self._given_up = self._given_up, {}
+        return given_up
 
     def pump(self) -> None:
         """Start as many attempts as may run now."""
@@ -115,7 +152,7 @@ class Dispatcher:
     async def stop(self, *, grace: float) -> dict[str, str]:
         """Start nothing more, let what is under way end within the grace; the claims to be given up, by delivery."""
         self._stopping = True
-        claims = {job.delivery_id: job.claim for job in self._lanes.clear()}
+        claims = self.give_up() | {job.delivery_id: job.claim for job in self._lanes.clear()}
         workers = dict(self._workers)
         if workers:
             _, under_way = await asyncio.wait(workers, timeout=grace)
@@ -132,6 +169,8 @@ class Dispatcher:
         turn = self._lanes.next(monotonic(), needed=self._needed)
         if turn is not None:
             self._counted += 1
+            if turn[0].interval and turn[0].queue:
+                self._wake_at_end(turn[0])
         return turn
 
     async def _work(self, worker: _Worker) -> None:
@@ -146,13 +185,12 @@ class Dispatcher:
             try:
                 answered = await self._deliver(worker.lane, worker.job)
             except Exception:
-                # A defect of ours. The lease ends, and the delivery is tried again; nobody else's waits for it.
+                # A defect of ours, after the attempt was handed on: nothing of the delivery is lost.
                 log.exception("dispatcher.attempt_broke", delivery_id=worker.job.delivery_id)
             finally:
                 slow.cancel()
                 self._finished(worker, answered=answered)
             turn = self._next_turn()
-        self.pump()
 
     def _finished(self, worker: _Worker, *, answered: bool) -> None:
         if worker.counted:
@@ -180,18 +218,12 @@ class Dispatcher:
             log.error("dispatcher.unsignable", subscription_id=subscription.id, detail=str(error))  # noqa: TRY400
             self._hold_back(lane, now + timedelta(seconds=UNSIGNABLE_SECONDS))
             return False
-        body = job.notice.body(subscription.owner.app_id)
-        timestamp = int(now.timestamp())
-        signature = signature_header(keys, message_id=job.notice.id, timestamp=timestamp, body=body)
-        attempt = await self._poster.post(
-            subscription.url,
-            body=body,
-            headers={
-                "webhook-id": job.notice.id,
-                "webhook-timestamp": str(timestamp),
-                "webhook-signature": signature,
-            },
-        )
+        try:
+            attempt = await self._post(subscription, job, keys, now)
+        except Exception:
+            # A defect of ours. It counts: what breaks each time must come to an end, and be seen by its owner.
+            log.exception("dispatcher.attempt_broke", delivery_id=job.delivery_id)
+            attempt = Attempt(at=now, duration_ms=0, error=INTERNAL_ERROR)
         verdict = DELIVERED if attempt.succeeded else self._judge(job, attempt)
         self._recorder.put(Result(delivery_id=job.delivery_id, claim=job.claim, attempt=attempt, verdict=verdict))
         if verdict is DELIVERED:
@@ -202,6 +234,21 @@ class Dispatcher:
         if self._endpoints.concerned(subscription, attempt):
             await self._observe(lane, subscription, attempt, verdict)
         return attempt.status_code is not None and attempt.error is None and verdict.throttle_until is None
+
+    async def _post(self, subscription: Subscription, job: Job, keys: list[bytes], now: datetime) -> Attempt:
+        body = job.notice.body(subscription.owner.app_id)
+        timestamp = int(now.timestamp())
+        signature = signature_header(keys, message_id=job.notice.id, timestamp=timestamp, body=body)
+        return await self._poster.post(
+            subscription.url,
+            body=body,
+            headers={
+                "webhook-id": job.notice.id,
+                "webhook-timestamp": str(timestamp),
+                "webhook-signature": signature,
+            },
+            owner=subscription.owner.key,
+        )
 
     def _judge(self, job: Job, attempt: Attempt) -> Verdict:
         return judge(
@@ -217,20 +264,36 @@ class Dispatcher:
         if verdict.throttle_until is not None:
             self._hold_back(lane, verdict.throttle_until)
         try:
-            if await self._endpoints.observe(subscription, attempt, verdict):
-                self.drop(subscription.id)
+            state = await self._endpoints.observe(subscription, attempt, verdict)
         except PyMongoError as error:
             log.warning("dispatcher.endpoint_not_noted", subscription_id=subscription.id, error=type(error).__name__)
+        else:
+            if state is not None:
+                self.follow(subscription.id, state)
 
     def _hold_back(self, lane: Lane, until: datetime) -> None:
         seconds = (until - self._clock.now()).total_seconds()
         # Times that were read at different moments differ by a hair; each would set a timer of its own.
-        if seconds > 0 and self._lanes.block(lane, round(monotonic() + seconds, 1)):
-            asyncio.get_running_loop().call_later(seconds, self._unblocked, lane)
+        if seconds > 0 and self._lanes.block(lane, ceil((monotonic() + seconds) * 10) / 10):
+            self._wake_at_end(lane)
+
+    def _wake_at_end(self, lane: Lane) -> None:
+        if not lane.armed:
+            lane.armed = True
+            asyncio.get_running_loop().call_later(lane.starts_at - monotonic(), self._unblocked, lane)
 
     def _unblocked(self, lane: Lane) -> None:
+        lane.armed = False
+        if lane.starts_at > monotonic():
+            # A hair too early, or held back for longer meanwhile.
+            self._wake_at_end(lane)
+        else:
+            self._go_on(lane)
+
+    def _go_on(self, lane: Lane) -> None:
         self._lanes.offer(lane, monotonic())
-        self.room.set()
+        if not lane.queue:
+            self.room.set()
         self.pump()
 
 

@@ -1,7 +1,7 @@
 """The delivery engine of one process, put together: intake, lanes, dispatcher, recorder, claim loop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,10 +14,12 @@ from notifier.clock import ServerClock
 from notifier.delivery_store import DeliveryStore
 from notifier.dispatcher import Dispatcher
 from notifier.endpoints import Endpoints
+from notifier.lane_keeper import LaneKeeper
 from notifier.lanes import Lanes
 from notifier.notifications import Notice
 from notifier.recorder import Recorder
 from notifier.recovery import Recoveries
+from notifier.replicas import Replicas
 from notifier.secrets import SecretBox
 from notifier.sender import Sender
 from notifier.settings import Settings, key_bytes
@@ -25,6 +27,7 @@ from notifier.store import EventStore
 from notifier.subscribers import Intake
 from notifier.subscription_store import SubscriptionStore
 from shared.background import background
+from shared.topics import PERMISSION_STATUS, Topic
 
 if TYPE_CHECKING:
     from shared.mongo import Database
@@ -33,32 +36,34 @@ log = structlog.get_logger(__name__)
 
 # What a stopping process gives attempts under way and then the writing down; its supervisor waits longer.
 STOP_SECONDS = 8.0
+# What may lie between the clocks of two processes that follow the database's.
+CLOCKS_DIFFER = timedelta(seconds=2)
 
 
 class Engine:
     """Everything between a stored event and a recorded 2xx."""
 
-    def __init__(self, database: "Database", settings: Settings) -> None:
+    def __init__(self, database: "Database", settings: Settings, *, topic: Topic = PERMISSION_STATUS) -> None:
         delivery, retention = settings.delivery, settings.retention
         self.clock = ServerClock(database)
-        self.events = EventStore(database, retention_seconds=retention.events_seconds)
+        self.events = EventStore(
+            database, clock=self.clock, retention_seconds=retention.events_seconds, topic=topic.name
+        )
         self.subscriptions = SubscriptionStore(database)
         self.deliveries = DeliveryStore(database, retention_seconds=retention.deliveries_seconds)
         self.box = SecretBox([key_bytes(key) for key in (delivery.secrets_key, *delivery.previous_secrets_keys)])
         self.sender = Sender(delivery)
-        lanes = Lanes(limit=delivery.endpoint_concurrency, capacity=delivery.endpoint_queue)
+        lanes = Lanes(
+            limit=delivery.endpoint_concurrency, capacity=delivery.endpoint_queue, lease=delivery.lease_seconds
+        )
         self._recorder = Recorder(self.deliveries, self.clock, on_recovery=self._resume)
-        endpoints = Endpoints(
-            self.subscriptions,
-            self.deliveries,
-            self.clock,
-            disable_after=timedelta(seconds=delivery.disable_after_seconds),
-            announce=self._announce,
+        self.endpoints = Endpoints(
+            self.subscriptions, self.deliveries, self.clock, settings=delivery, announce=self._announce
         )
         self.dispatcher = Dispatcher(
             poster=self.sender,
             recorder=self._recorder,
-            endpoints=endpoints,
+            endpoints=self.endpoints,
             box=self.box,
             lanes=lanes,
             clock=self.clock,
@@ -89,7 +94,17 @@ class Engine:
             subscriptions=self.subscriptions,
             deliveries=self.deliveries,
             clock=self.clock,
+            late=timedelta(milliseconds=settings.mongo.timeout_ms) + CLOCKS_DIFFER,
             made_due=self.claimer.poke,
+        )
+        self._replicas = Replicas(database, self.clock)
+        self._keeper = LaneKeeper(
+            subscriptions=self.subscriptions,
+            deliveries=self.deliveries,
+            dispatcher=self.dispatcher,
+            lanes=lanes,
+            clock=self.clock,
+            replicas=self._replicas,
         )
 
     async def create_indexes(self) -> None:
@@ -98,7 +113,17 @@ class Engine:
         await self.subscriptions.create_indexes()
         await self.deliveries.create_indexes()
         await self.recoveries.create_indexes()
+        await self._replicas.create_indexes()
         await self.clock.synchronize()
+
+    def loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
+        """What runs for as long as the process does, by name, once the indexes are there."""
+        return {
+            "claims": self.claimer.run,
+            "recoveries": self.recoveries.run,
+            "endpoints": self.endpoints.run,
+            "lanes": self._keeper.run,
+        }
 
     async def check(self) -> None:
         """Readiness: raise while attempts can't be claimed or recorded."""
@@ -110,23 +135,26 @@ class Engine:
     async def sending(self) -> AsyncIterator[None]:
         """Send for as long as the body runs; then finish what is under way and give the rest to others."""
         await self.sender.open()
-        async with background(results=self._recorder.run()):
-            try:
-                yield
-            finally:
-                await self._stop()
-        await self.sender.close()
+        try:
+            async with background(results=self._recorder.run()):
+                try:
+                    yield
+                finally:
+                    await self._stop()
+        finally:
+            await self.sender.close()
 
     def _resume(self) -> None:
         self.dispatcher.pump()
 
-    async def _announce(self, notices: list[Notice]) -> None:
-        await self.intake.announce(notices)
+    async def _announce(self, notice: Notice) -> None:
+        await self.intake.announce(notice)
 
     async def _stop(self) -> None:
         claims = await self.dispatcher.stop(grace=STOP_SECONDS)
         try:
             async with asyncio.timeout(STOP_SECONDS):
+                await self._replicas.leave()
                 await self._recorder.drained()
                 await self.deliveries.release(claims, now=self.clock.now())
         except (TimeoutError, PyMongoError) as error:

@@ -21,7 +21,7 @@ from notifier.positions import Position
 from notifier.store import EventStore, Place, notice_in, place_in
 from notifier.subscriptions import Owner
 from shared.backoff import Backoff
-from shared.mongo import watch
+from shared.mongo import settle, watch
 
 if TYPE_CHECKING:
     from shared.mongo import Database, Document
@@ -84,10 +84,9 @@ class Feed:
 class Hub:
     """The fan-out."""
 
-    def __init__(self, database: "Database", events: EventStore, *, topic: str, queue: int) -> None:
+    def __init__(self, database: "Database", events: EventStore, *, queue: int) -> None:
         self._database = database
         self._events = events
-        self._topic = topic
         self._queue = queue
         self._by_app: dict[str, set[Feed]] = {}
         self._by_account: dict[str, set[Feed]] = {}
@@ -143,13 +142,11 @@ class Hub:
             # A change stream costs the database a look at every write: not for nobody.
             await self._wanted.wait()
             try:
-                # In this order: what lies before the positions was durable before the moment the stream starts from.
-                self._offsets = await self._events.read_up_to(self._topic)
-                now: dict[str, Any] = await self._database.command("ping")
+                self._offsets, seen_at = await self._positions()
                 async with watch(
                     self._events.events,
                     [{"$match": {"operationType": "insert", "fullDocument.partition": {"$gte": 0}}}],
-                    start_at_operation_time=now["operationTime"],
+                    start_at_operation_time=seen_at,
                 ) as changes:
                     self._open.set()
                     backoff.reset()
@@ -161,6 +158,15 @@ class Hub:
             for feed in self._feeds():
                 feed.fall_behind()
             await asyncio.sleep(backoff.next())
+
+    async def _positions(self) -> tuple[dict[int, int], Any]:
+        """How far was read, and the cluster's time of that read: of what a majority held, not of the newest write.
+
+        Between the two lies what a reader of the store can't see yet: the change stream has to begin before it.
+        """
+        session: Any = await settle(self._database.client.start_session(causal_consistency=False))
+        async with session:
+            return await self._events.read_up_to(session=session), session.operation_time
 
     async def _receive(self, changes: "AsyncIterator[Document]") -> None:
         """Hand on changes for as long as there are readers, and for a while after the last has left."""

@@ -26,62 +26,121 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """The deliveries of one endpoint that are in this process."""
+    """The deliveries of one endpoint that are in this process.
+
+    Nothing starts before any of three times: ``blocked_until`` is what attempts of this process have shown,
+    ``held_until`` what the store says of the endpoint, ``slot`` the next turn at the rate that its owner allows.
+    """
 
     subscription: Subscription
+    cap: int
     limit: int
+    capacity: int
+    interval: float = 0.0
     queue: deque[Job] = field(default_factory=deque)
     reserved: int = 0
     in_flight: int = 0
     blocked_until: float = float("-inf")
+    held_until: float = float("-inf")
+    slot: float = float("-inf")
     waiting: bool = False
+    armed: bool = False
+
+    @property
+    def rests_until(self) -> float:
+        """Until when nothing may be started, the rate aside."""
+        return max(self.blocked_until, self.held_until)
+
+    @property
+    def starts_at(self) -> float:
+        """From when on an attempt may be started."""
+        return max(self.rests_until, self.slot)
+
+    @property
+    def room(self) -> int:
+        """How many deliveries more it may hold."""
+        return max(0, self.capacity - len(self.queue) - self.reserved)
 
     def runnable(self, now: float) -> bool:
         """Whether an attempt may start now."""
-        return bool(self.queue) and self.in_flight < self.limit and self.blocked_until <= now
+        return bool(self.queue) and self.in_flight < self.limit and self.starts_at <= now
+
+    def idle(self, now: float) -> bool:
+        """Whether forgetting it changes nothing."""
+        busy = self.queue or self.in_flight or self.reserved or self.armed
+        return not busy and self.limit == self.cap and self.starts_at <= now
 
 
 class Lanes:
-    """All lanes of a process, served in turn."""
+    """All lanes of a process, served in turn. ``replicas`` is among how many processes an owner's bounds are shared."""
 
-    def __init__(self, *, limit: int, capacity: int) -> None:
+    def __init__(self, *, limit: int, capacity: int, lease: float = 45.0) -> None:
         self._limit = limit
         self._capacity = capacity
+        self._lease = lease
         self._lanes: dict[str, Lane] = {}
         self._turns: deque[Lane] = deque()
+        self.replicas = 1
         # Endpoints of which more is due in the store than has room here.
         self.starving: set[str] = set()
 
-    def lane(self, subscription: Subscription) -> Lane:
-        """The endpoint's lane, with the newest state of the subscription that was seen here."""
+    def lane(self, subscription: Subscription, *, current: bool = True) -> Lane:
+        """The endpoint's lane, with the newest state of the subscription that was seen here.
+
+        ``current``: this state was read just now; otherwise it replaces none of its own version.
+        """
         lane = self._lanes.get(subscription.id)
         if lane is None:
-            lane = self._lanes[subscription.id] = Lane(subscription=subscription, limit=self._limit)
-        elif subscription.version >= lane.subscription.version:
+            lane = self._lanes[subscription.id] = Lane(
+                subscription=subscription, cap=self._limit, limit=self._limit, capacity=self._capacity
+            )
+            self._shape(lane)
+            lane.limit = lane.cap
+        elif subscription.version >= lane.subscription.version + (not current):
             lane.subscription = subscription
+            self._shape(lane)
         return lane
+
+    def _shape(self, lane: Lane) -> None:
+        """The owner's bounds, this process's part of them; an endpoint on trial gets one attempt at a time."""
+        allowed, rate = lane.subscription.concurrency or self._limit, lane.subscription.rate_limit
+        lane.cap = 1 if lane.subscription.trips else max(1, min(self._limit, allowed // self.replicas))
+        lane.limit = min(lane.limit, lane.cap)
+        lane.interval = self.replicas / rate if rate else 0.0
+        # No more than can be sent while the leases last: other processes have room too.
+        lane.capacity = max(1, min(self._capacity, int(self._lease / 4 / lane.interval))) if rate else self._capacity
 
     def get(self, subscription_id: str) -> Lane | None:
         """The endpoint's lane, if it has one."""
         return self._lanes.get(subscription_id)
 
+    def known(self) -> list[str]:
+        """The subscriptions that have a lane."""
+        return list(self._lanes)
+
+    def sweep(self, now: float) -> None:
+        """Forget lanes that have nothing to do."""
+        for key in [key for key, lane in self._lanes.items() if lane.idle(now)]:
+            del self._lanes[key]
+
     def room(self, subscription_id: str) -> int:
         """How many deliveries more the endpoint may have in memory."""
         lane = self._lanes.get(subscription_id)
-        return self._capacity if lane is None else max(0, self._capacity - len(lane.queue) - lane.reserved)
+        return self._capacity if lane is None else lane.room
 
     def fed(self, lane: Lane) -> bool:
         """False, once, when a lane that left deliveries in the store has emptied enough to be filled again."""
         key = lane.subscription.id
-        if key in self.starving and len(lane.queue) + lane.reserved <= self._capacity // 2:
+        if key in self.starving and len(lane.queue) + lane.reserved <= lane.capacity // 2:
             self.starving.discard(key)
             return False
         return True
 
-    def reserve(self, subscription: Subscription) -> bool:
-        """Keep a place for a delivery that is about to be written; False when the lane is full."""
-        lane = self.lane(subscription)
-        if len(lane.queue) + lane.reserved >= self._capacity:
+    def reserve(self, subscription: Subscription, now: float) -> bool:
+        """Keep a place for a delivery that is about to be written; False when it must wait in the store."""
+        lane = self.lane(subscription, current=False)
+        flowing = subscription.flowing and lane.subscription.flowing and lane.rests_until <= now
+        if not (flowing and lane.room):
             return False
         lane.reserved += 1
         return True
@@ -118,6 +177,8 @@ class Lanes:
                 self.offer(lane, now)
                 continue
             lane.in_flight += 1
+            if lane.interval:
+                lane.slot = max(now, lane.slot) + lane.interval
             self.offer(lane, now)
             return lane, job
         return None
@@ -125,10 +186,9 @@ class Lanes:
     def finished(self, lane: Lane, *, answered: bool, now: float) -> None:
         """An attempt ended; ``answered`` when the endpoint took the message."""
         lane.in_flight -= 1
-        lane.limit = min(self._limit, lane.limit * 2) if answered else 1
+        lane.limit = min(lane.cap, lane.limit * 2) if answered else 1
         self.offer(lane, now)
-        idle = not lane.queue and not lane.in_flight and not lane.reserved
-        if idle and lane.limit == self._limit and lane.blocked_until <= now:
+        if lane.idle(now):
             self._lanes.pop(lane.subscription.id, None)
 
     def block(self, lane: Lane, until: float) -> bool:
@@ -140,7 +200,7 @@ class Lanes:
 
     def blocked(self, now: float) -> dict[str, float]:
         """Subscriptions that nothing may be started for, and until when."""
-        return {key: lane.blocked_until for key, lane in self._lanes.items() if lane.blocked_until > now}
+        return {key: lane.rests_until for key, lane in self._lanes.items() if lane.rests_until > now}
 
     def clear(self, subscription_id: str | None = None) -> list[Job]:
         """Take out all queued deliveries, of one endpoint or of all."""

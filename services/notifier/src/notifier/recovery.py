@@ -33,7 +33,7 @@ LOOK_SECONDS = 2.0
 
 
 class Recoveries:
-    """The jobs, and the loop that does them."""
+    """The jobs, and the loop that does them. ``late``: how long after its time an event can become visible at most."""
 
     def __init__(
         self,
@@ -43,8 +43,10 @@ class Recoveries:
         subscriptions: SubscriptionStore,
         deliveries: DeliveryStore,
         clock: ServerClock,
+        late: timedelta,
         made_due: Callable[[], None],
     ) -> None:
+        self._late = late
         self._jobs: Collection = database["recoveries"]
         self._events = events
         self._subscriptions = subscriptions
@@ -68,6 +70,7 @@ class Recoveries:
                     "until": now,
                     "next_at": now,
                     "claim": None,
+                    "came_back": False,
                     "app_id": subscription.owner.app_id,
                     "account_id": subscription.owner.account_id,
                 },
@@ -108,21 +111,44 @@ class Recoveries:
             return False
         mine: dict[str, Any] = {"_id": job["_id"], "claim": claim}
         subscription = (await self._subscriptions.by_ids([job["_id"]])).get(job["_id"])
+        if subscription is None or not subscription.enabled:
+            await self._end(mine)
+            return True
         begins = await self._events.first_since(job["cursor"])
-        if subscription is None or not subscription.enabled or begins is None or begins > job["until"]:
-            await self._jobs.delete_one(mine)
-            log.info("recovery.ended", subscription_id=job["_id"])
+        if begins is None or begins > job["until"] + self._late:
+            await self._come_back(job, mine)
             return True
         ends = begins + STEP
-        await self._send_again(subscription, begins, ends)
+        await self._send_again(subscription, begins, ends, asked_at=job["until"])
         await self._jobs.update_one(mine, {"$set": {"cursor": ends, "next_at": now, "claim": None}})
         return True
 
-    async def _send_again(self, subscription: Subscription, begins: datetime, ends: datetime) -> None:
+    async def _come_back(self, job: "Document", mine: "Document") -> None:
+        """At the end, once more to the last events, when no write can be under way any more that came behind us.
+
+        An event is given its time before it is written, and whom it concerns is read before that: one that was matched
+        while the subscription was off can become visible a moment after it was enabled.
+        """
+        if job.get("came_back"):
+            await self._end(mine)
+            return
+        until: datetime = job["until"]
+        again = {"came_back": True, "cursor": until - self._late, "next_at": until + self._late, "claim": None}
+        await self._jobs.update_one(mine, {"$set": again})
+
+    async def _end(self, mine: "Document") -> None:
+        await self._jobs.delete_one(mine)
+        log.info("recovery.ended", subscription_id=mine["_id"])
+
+    async def _send_again(
+        self, subscription: Subscription, begins: datetime, ends: datetime, *, asked_at: datetime
+    ) -> None:
         owner: Owner = subscription.owner
         notices = [
-            notice
-            for notice in await self._events.between(begins, ends, app_id=owner.app_id, account_id=owner.account_id)
+            (notice, stored_at)
+            for notice, stored_at in await self._events.between(
+                begins, ends, app_id=owner.app_id, account_id=owner.account_id
+            )
             if subscription.wants(notice)
         ]
         if not notices:
@@ -132,13 +158,14 @@ class Recoveries:
             NewDelivery(
                 id=delivery_id(notice.id, subscription.id),
                 event_id=notice.id,
+                event_at=stored_at,
                 type=notice.type,
                 subscription_id=subscription.id,
                 claim=None,
                 next_at=now,
             )
-            for notice in notices
+            for notice, stored_at in notices
         ]
         there = await self._deliveries.insert(rows, now=now)
-        await self._deliveries.revive(subscription.id, [rows[index].id for index in there], now=now)
+        await self._deliveries.revive(subscription.id, [rows[index].id for index in there], before=asked_at, now=now)
         self._made_due()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -18,6 +19,27 @@ EventType = Literal[
     "credential.expiring",
     "endpoint.disabled",
     "test.ping",
+]
+PermissionSetIds = Annotated[
+    frozenset[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]],
+    Field(
+        min_length=1,
+        max_length=100,
+        description="Only what is about these permission sets; about all if absent or null. Events about a tenant or "
+        "an endpoint as a whole are sent either way.",
+    ),
+]
+Concurrency = Annotated[
+    int, Field(ge=1, le=100, description="Attempts at once at most; the platform's own bound holds beside it.")
+]
+RateLimit = Annotated[
+    float,
+    Field(
+        ge=0.1,
+        le=1000,
+        allow_inf_nan=False,
+        description="Attempts per second at most; more wait, and lose nothing by it.",
+    ),
 ]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Description = Annotated[str, StringConstraints(max_length=500)]
@@ -37,11 +59,16 @@ _SUBSCRIPTION: dict[str, Any] = {
     "url": "https://hooks.identity-security.example/consent",
     "event_types": ["permission.status_changed", "tenant.removed"],
     "account_ids": None,
+    "permission_set_ids": None,
     "description": "production",
+    "concurrency": None,
+    "rate_limit": 20.0,
+    "paused": False,
     "enabled": True,
     "disabled_reason": None,
     "disabled_at": None,
     "failing_since": None,
+    "resting_until": None,
     "created_at": "2026-11-23T13:00:00.123Z",
     "updated_at": "2026-11-23T13:00:00.123Z",
 }
@@ -87,19 +114,29 @@ class NewSubscription(_Strict):
     url: Url = Field(description="Where to POST; https, on the public Internet.")
     event_types: EventTypes | None = None
     account_ids: AccountIds | None = None
+    permission_set_ids: PermissionSetIds | None = None
     description: Description | None = None
+    concurrency: Concurrency | None = None
+    rate_limit: RateLimit | None = None
 
 
 class SubscriptionChange(_Strict):
     """The fields to change; null takes a filter or the description away."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"event_types": None, "enabled": True}})
+    model_config = ConfigDict(json_schema_extra={"example": {"event_types": None, "paused": False}})
 
     url: Url = ""
     event_types: EventTypes | None = None
     account_ids: AccountIds | None = None
+    permission_set_ids: PermissionSetIds | None = None
     description: Description | None = None
-    enabled: bool = Field(True, description="False pauses: what is pending ends, and nothing is sent until recovered.")
+    concurrency: Concurrency | None = None
+    rate_limit: RateLimit | None = None
+    paused: bool = Field(
+        False,
+        description="True holds everything back, however long; false sends it. Nothing is lost or counted as tried.",
+    )
+    enabled: bool = Field(True, description="False ends what is pending, and nothing is kept for it; see `recover`.")
 
 
 class Recovery(_Strict):
@@ -121,11 +158,18 @@ class SubscriptionView(BaseModel):
     url: str
     event_types: list[str] | None
     account_ids: list[str] | None
+    permission_set_ids: list[str] | None
     description: str | None
+    concurrency: int | None
+    rate_limit: float | None
+    paused: bool = Field(description="Whether deliveries are held back by the owner.")
     enabled: bool
     disabled_reason: DisabledReason | None
     disabled_at: AwareDatetime | None
     failing_since: AwareDatetime | None = Field(description="Since when attempts have only failed.")
+    resting_until: AwareDatetime | None = Field(
+        description="Nothing is sent before: it asked for that, or failed so often that it rests."
+    )
     created_at: AwareDatetime
     updated_at: AwareDatetime
 
@@ -139,11 +183,16 @@ class SubscriptionView(BaseModel):
             url=subscription.url,
             event_types=_listed(subscription.event_types),
             account_ids=_listed(subscription.account_ids),
+            permission_set_ids=_listed(subscription.permission_set_ids),
+            concurrency=subscription.concurrency,
+            rate_limit=subscription.rate_limit,
+            paused=subscription.paused,
             description=subscription.description,
             enabled=subscription.enabled,
             disabled_reason=subscription.disabled_reason,
             disabled_at=subscription.disabled_at,
             failing_since=subscription.failing_since,
+            resting_until=_to_come(subscription.rests_until()),
             created_at=subscription.created_at,
             updated_at=subscription.updated_at,
             **more,
@@ -270,3 +319,7 @@ class ProblemDetails(BaseModel):
 
 def _listed(values: frozenset[str] | None) -> list[str] | None:
     return None if values is None else sorted(values)
+
+
+def _to_come(time: datetime | None) -> datetime | None:
+    return time if time is not None and time > datetime.now(UTC) else None

@@ -75,13 +75,7 @@ def router(
         """Subscribe an endpoint. The answer holds the signing secret, which is not shown again."""
         _check_filters(owner, new.event_types, new.account_ids)
         with _as_problems():
-            subscription, secret = await subscribing.create(
-                owner,
-                url=new.url,
-                event_types=new.event_types,
-                account_ids=new.account_ids,
-                description=new.description,
-            )
+            subscription, secret = await subscribing.create(owner, **dict(new))
         response.headers["Location"] = f"/v1/subscriptions/{subscription.id}"
         response.headers["Cache-Control"] = "no-store"
         return SubscriptionWithSecret.of(subscription, secret=secret)
@@ -103,7 +97,11 @@ def router(
     async def change_subscription(
         owner: mine, subscription_id: SubscriptionId, change: SubscriptionChange
     ) -> SubscriptionView:
-        """Change the fields that are sent. `enabled: false` ends what is pending; `recover` sends it again."""
+        """Change the fields that are sent.
+
+        `paused: true` holds deliveries back until it is false again. `enabled: false` ends them; `recover` sends them
+        again, while `enabled: true` alone begins anew from now on.
+        """
         _check_filters(owner, change.event_types, change.account_ids)
         changes = {name: getattr(change, name) for name in change.model_fields_set}
         with _as_problems():
@@ -133,14 +131,14 @@ def router(
     async def recover_subscription(
         owner: mine, subscription_id: SubscriptionId, recovery: Recovery
     ) -> RecoveryAccepted:
-        """Enable it, and send again what died and what came while it was disabled, since that time."""
+        """Enable it, and send what died, what came while it was disabled and what was before it existed, since then."""
         earliest = clock.now() - events_kept
         if recovery.since < earliest:
             raise Problem(
                 422, "too_long_ago", f"Events are kept since {earliest.isoformat()}: give that time, or a later one."
             )
         with _as_problems():
-            subscription = await subscribing.change(owner, subscription_id, {"enabled": True})
+            subscription = await subscribing.enable_since(owner, subscription_id, recovery.since)
         until = await recoveries.begin(subscription, since=recovery.since)
         return RecoveryAccepted(subscription_id=subscription.id, since=recovery.since, until=until)
 

@@ -6,7 +6,6 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import perf_counter
@@ -14,22 +13,23 @@ from typing import Any
 
 import aiohttp
 import structlog
-from aiohttp.abc import AbstractResolver, ResolveResult
-from typing_extensions import override
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from notifier.addresses import RefusedUrl, check_url, is_public, literal
 from notifier.deliveries import Attempt
+from notifier.resolving import Dial, Resolver, dial
 from notifier.settings import DeliverySettings
 
 log = structlog.get_logger(__name__)
 
 USER_AGENT = "consent-platform-notifier/1"
-# getaddrinfo can't be interrupted: a resolver that hangs for some names must not use up the threads of the others.
-RESOLVER_THREADS = 32
 RESOLVE_AT_CREATE_SECONDS = 5.0
-# An endpoint may close an idle connection at the moment we reuse it; that is no failure of the endpoint.
-_STALE = (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)
+# Names that owners write into their subscriptions are looked up apart from those that webhooks go to.
+CHECKING_THREADS = 8
+CHECKS_PER_OWNER = 2
+# How a kept connection breaks that the endpoint closed at the moment we used it; that is no failure of the endpoint.
+_STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError, BrokenPipeError)
 
 
 class ForbiddenAddress(OSError):
@@ -39,43 +39,13 @@ class ForbiddenAddress(OSError):
         super().__init__(errno.EACCES, "address not allowed")
 
 
-class Resolver(AbstractResolver):
-    """Names to addresses on threads of its own; ``getaddrinfo`` honours the host's own configuration."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
-
-    @override
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        infos = await loop.run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        )
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(sockaddr[0]),
-                port=int(sockaddr[1]),
-                family=found,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for found, _, proto, _, sockaddr in infos
-        ]
-
-    @override
-    async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
 class Sender:
     """Sends webhooks. Redirects are not followed, proxies of the environment are not used, answers are not unpacked."""
 
     def __init__(self, settings: DeliverySettings, *, resolver: AbstractResolver | None = None) -> None:
         self._settings = settings
         self._resolver = resolver or Resolver()
+        self._checking = resolver or Resolver(threads=CHECKING_THREADS, per_owner=CHECKS_PER_OWNER)
         self._timeout = aiohttp.ClientTimeout(
             total=settings.total_timeout_seconds,
             connect=settings.connect_timeout_seconds,
@@ -112,24 +82,28 @@ class Sender:
         if self._session is not None:
             await self._session.close()
         await self._resolver.close()
+        await self._checking.close()
 
-    async def check(self, url: str) -> None:
+    async def check(self, url: str, *, owner: str = "") -> None:
         """Raise ``RefusedUrl`` unless webhooks may go to this URL now; what is dialled is checked again each time."""
         private = self._settings.allow_private_networks
-        check_url(url, private_allowed=private, ports=self._settings.ports)
+        self._check_text(url)
         host = URL(url).host or ""
         if private or literal(host) is not None:
             return
+        dial.set(Dial(owner))
         try:
             async with asyncio.timeout(RESOLVE_AT_CREATE_SECONDS):
-                answers = await self._resolver.resolve(host, 443, socket.AF_UNSPEC)
+                answers = await self._checking.resolve(host, 443, socket.AF_UNSPEC)
         except (OSError, TimeoutError, UnicodeError):
             raise RefusedUrl("That host name can't be resolved. Create the name first.") from None
-        if not answers or not all(is_public(ipaddress.ip_address(answer["host"])) for answer in answers):
+        if not answers or not all(self._may_dial(answer["host"]) for answer in answers):
             raise RefusedUrl("That host is not on the public Internet.")
 
-    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> Attempt:
+    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str], owner: str = "") -> Attempt:
         """POST the body and return what came of it; every failure of the endpoint or the network is an outcome too.
+
+        ``owner`` is whose endpoint it is: look-ups of names are bounded for each.
 
         An answer counts when it is complete (up to the part that is kept): a 2xx whose body never ends is a timeout.
         """
@@ -137,24 +111,44 @@ class Sender:
         if not self._allowed(url):
             return Attempt(at=at, duration_ms=0, error="url_not_allowed")
         answer: dict[str, Any] = {}
+        request = Dial(owner)
+        dial.set(request)
         try:
             try:
                 await self._exchange(url, body, headers, answer)
             except _STALE:
+                if request.dialled or "status_code" in answer:
+                    raise
                 left = self._settings.total_timeout_seconds - (perf_counter() - started)
                 async with asyncio.timeout(left):
                     await self._exchange(url, body, headers, answer)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
+        except Exception as failure:  # noqa: BLE001 - the POST may have arrived: whatever it was, it is an outcome
             answer["error"] = error_class(failure)
-            log.info("delivery.post_failed", error=answer["error"], detail=f"{type(failure).__name__}: {failure}"[:300])
+            # Not its text: that holds the URL, and a URL can hold a receiver's token.
+            log.info(
+                "delivery.post_failed",
+                error=answer["error"],
+                failure=type(failure).__name__,
+                number=getattr(failure, "errno", None),
+                host=URL(url, encoded=True).host,
+            )
         return Attempt(at=at, duration_ms=round((perf_counter() - started) * 1000), **answer)
 
     def _is_allowed(self, url: str) -> bool:
         try:
-            check_url(url, private_allowed=self._settings.allow_private_networks, ports=self._settings.ports)
+            self._check_text(url)
         except RefusedUrl:
             return False
         return True
+
+    def _check_text(self, url: str) -> None:
+        settings = self._settings
+        check_url(
+            url,
+            private_allowed=settings.allow_private_networks,
+            ports=settings.ports,
+            refused=settings.refused_networks,
+        )
 
     async def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], answer: dict[str, Any]) -> None:
         if self._session is None:
@@ -168,19 +162,30 @@ class Sender:
             received = bytearray()
             while len(received) <= kept and (chunk := await response.content.read(kept + 1 - len(received))):
                 received += chunk
-            answer["response_body"] = received[:kept].decode(errors="replace")
+            answer["response_body"] = _text(bytes(received[:kept]), kept)
             answer["truncated"] = len(received) > kept
             if answer["truncated"]:
                 response.close()
 
+    def _may_dial(self, address: str) -> bool:
+        return is_public(ipaddress.ip_address(address), refused=self._settings.refused_networks)
+
     def _socket(self, info: Any) -> socket.socket:  # noqa: ANN401 - aiohttp's AddrInfoType is private
         """Called with the very address that is dialled next, literal or resolved, on every connection."""
         family, kind, protocol, _, address = info
-        if not self._settings.allow_private_networks and not is_public(ipaddress.ip_address(address[0])):
+        request = dial.get()
+        if request is not None:
+            request.dialled = True
+        if not self._settings.allow_private_networks and not self._may_dial(address[0]):
             raise ForbiddenAddress
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
         return made
+
+
+def _text(received: bytes, size: int) -> str:
+    """The bytes as text that takes no more room than ``size``: a byte that isn't UTF-8 becomes three."""
+    return received.decode(errors="replace").encode()[:size].decode(errors="ignore")
 
 
 _ERROR_CLASSES: tuple[tuple[type[BaseException], str], ...] = (

@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationInfo, field_validator
 
 from shared.settings import ServiceSettings
 
@@ -62,6 +62,13 @@ class DeliverySettings(BaseModel):
     disable_after_seconds: float = Field(
         5 * DAY, gt=0, description="An endpoint that has only failed for this long is disabled, and its owner told."
     )
+    breaker_failures: int = Field(
+        10, ge=1, description="So many failed attempts in a row, and nothing is sent to an endpoint for a while."
+    )
+    breaker_seconds: float = Field(
+        5, gt=0, description="For how long at first; doubled each time that the one attempt made then fails as well."
+    )
+    breaker_max_seconds: float = Field(300, gt=0, description="For how long at most.")
     allow_private_networks: bool = Field(
         False,
         description="Also send to plain http, to any port, and to private and loopback addresses. For development and "
@@ -69,6 +76,11 @@ class DeliverySettings(BaseModel):
     )
     ports: tuple[int, ...] = Field(
         (443, 8443), description="JSON list of the ports that a URL may name; any, where private networks are allowed."
+    )
+    refused_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (),
+        description="JSON list of networks that no webhook may go to besides all those that aren't public: the "
+        "operator's own public ranges, or a NAT64 prefix of its own.",
     )
     ca_bundle: str | None = Field(None, description="PEM file of CAs to trust for endpoints, beside the system's.")
     concurrency: int = Field(64, ge=1, description="Attempts that run at once; one that takes long stops counting.")
@@ -80,7 +92,9 @@ class DeliverySettings(BaseModel):
     lease_seconds: float = Field(
         45, gt=0, description="How long a process may hold a delivery; after a crash others wait this long."
     )
-    response_body_bytes: int = Field(16_384, ge=0, description="How much of an endpoint's answer is read and kept.")
+    response_body_bytes: int = Field(
+        16_384, ge=0, le=65_536, description="How much of an endpoint's answer is read and kept with the attempt."
+    )
     secret_overlap_seconds: float = Field(
         DAY, ge=0, description="How long a rotated secret still signs beside the new one."
     )

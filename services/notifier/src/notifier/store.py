@@ -9,12 +9,17 @@ from aiokafka import TopicPartition
 from pymongo import ASCENDING, DESCENDING, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
+from notifier.clock import ServerClock
 from notifier.notifications import Fields, Notice
+from shared.mongo import transaction
+from shared.topics import PERMISSION_STATUS
 
 if TYPE_CHECKING:
     from shared.mongo import Collection as MongoCollection
-    from shared.mongo import Database, Document
+    from shared.mongo import Database, Document, Session
 
+# Of notices of our own: the highest number that a stream's position can hold, and no topic has.
+OWN_PARTITION = 65_535
 _DUPLICATE_KEY = 11000
 _INDEX_OPTIONS_CONFLICT = 85
 
@@ -33,7 +38,12 @@ class EventStore:
     A row outlives its deliveries, because bodies are rendered from it; it expires ``retention_seconds`` after it came.
     """
 
-    def __init__(self, database: "Database", *, retention_seconds: float) -> None:
+    def __init__(
+        self, database: "Database", *, clock: ServerClock, retention_seconds: float, topic: str = PERMISSION_STATUS.name
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._topic = topic
         self.events: MongoCollection = database["events"]
         self.positions: MongoCollection = database["positions"]
         self._retention = timedelta(seconds=retention_seconds)
@@ -45,12 +55,40 @@ class EventStore:
             name="place",
             partialFilterExpression={"partition": {"$gte": 0}},
         )
+        # For readers of streams, who would otherwise look at everybody's events to find their own.
+        for reader in ("audiences.app_id", "account_id"):
+            await self.events.create_index(
+                [(reader, ASCENDING), ("partition", ASCENDING), ("offset", ASCENDING)],
+                name=f"place_by_{reader}",
+                partialFilterExpression={"partition": {"$gte": 0}},
+            )
         await expire_after(self.events, "created_at", self._retention.total_seconds())
 
     async def add(self, notices: Sequence[tuple[Notice, Place | None]]) -> None:
         """Write the rows that aren't there yet; those that are stay as they are."""
-        now = datetime.now(UTC)
+        now = self._clock.now()
         await insert_absent(self.events, [_document(notice, place, now) for notice, place in notices])
+
+    async def add_own(self, notice: Notice) -> None:
+        """Write a notice of our own making, which no partition of Kafka holds, so that streams have it as well.
+
+        It gets a place on a partition of its own. Number and row are one transaction: two of them become visible in
+        the order of their numbers, as records do. Idempotent.
+        """
+
+        async def work(session: "Session") -> None:
+            if await self.events.find_one({"_id": notice.id}, {"_id": 1}, session=session) is not None:
+                return
+            mine = {"_id": f"{self._topic}:{OWN_PARTITION}"}
+            row = await self.positions.find_one(mine, session=session)
+            offset = row["offset"] if row is not None else await self.last_offset(OWN_PARTITION) + 1
+            noted = {"topic": self._topic, "partition": OWN_PARTITION, "offset": offset + 1, "updated_at": now}
+            await self.positions.update_one(mine, {"$set": noted}, upsert=True, session=session)
+            place = Place(partition=OWN_PARTITION, offset=offset)
+            await self.events.insert_one(_document(notice, place, now), session=session)
+
+        now = self._clock.now()
+        await transaction(self._database, work)
 
     async def notices(self, ids: Collection[str]) -> dict[str, Notice]:
         """The notices of these events that are still kept, by id."""
@@ -64,13 +102,13 @@ class EventStore:
 
     async def between(
         self, since: datetime, until: datetime, *, app_id: str | None, account_id: str | None
-    ) -> list[Notice]:
-        """Notices stored in [since, until) that concern the app, or the account."""
+    ) -> list[tuple[Notice, datetime]]:
+        """Notices stored in [since, until) that concern the app, or the account, and when each was."""
         concerned: dict[str, Any] = concerning(app_id=app_id, account_id=account_id)
         if app_id is not None:
             concerned = {"$or": [concerned, {"platform": True}]}
         query = {"created_at": {"$gte": since, "$lt": until}, **concerned}
-        return [notice_in(row) for row in await self.events.find(query).to_list(None)]
+        return [(notice_in(row), row["created_at"]) for row in await self.events.find(query).to_list(None)]
 
     async def after(
         self, partition: int, offset: int, *, app_id: str | None, account_id: str | None, limit: int
@@ -114,9 +152,9 @@ class EventStore:
         rows = await self.positions.find({"_id": {"$in": ids}}).to_list(None)
         return {TopicPartition(row["topic"], row["partition"]): row["offset"] for row in rows}
 
-    async def read_up_to(self, topic: str) -> dict[int, int]:
-        """The last offset handled of each partition of the topic that was ever read."""
-        rows: list[Any] = await self.positions.find({"topic": topic}).to_list(None)
+    async def read_up_to(self, *, session: "Session | None" = None) -> dict[int, int]:
+        """The last offset handled of each partition of the topic that was ever read, our own among them."""
+        rows: list[Any] = await self.positions.find({"topic": self._topic}, session=session).to_list(None)
         return {row["partition"]: row["offset"] - 1 for row in rows}
 
 

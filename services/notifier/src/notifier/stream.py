@@ -45,24 +45,23 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 class Reader:
     """One client's way through the changes that concern its owner."""
 
-    def __init__(
-        self, hub: Hub, events: EventStore, feed: Feed, *, topic: str, retention: timedelta, heartbeat: float
-    ) -> None:
+    def __init__(self, hub: Hub, events: EventStore, feed: Feed, *, retention: timedelta, heartbeat: float) -> None:
         self._hub = hub
         self._events = events
         self._feed = feed
-        self._topic = topic
         self._retention = retention
         self._heartbeat = heartbeat
         self._seen: Mapping[int, int] = {}
+        # Of a position that was resumed, until all after it has been read: what retention removes meanwhile is missed.
+        self._at: datetime | None = None
 
     async def chunks(self, last_event_id: str | None) -> AsyncGenerator[bytes]:
         """What is sent, for ever, until the process is stopping."""
         resumed = await self._resumable(last_event_id)
         if resumed is not None:
-            self._seen = resumed.offsets
+            self._seen, self._at = resumed.offsets, resumed.at
         else:
-            self._seen = await self._events.read_up_to(self._topic)
+            self._seen = await self._events.read_up_to()
             if last_event_id:
                 yield b'event: reset\ndata: {"type":"reset"}\n' + self._id_line() + b"\n"
         yield b"retry: %d\n" % RETRY_MILLISECONDS + self._id_line() + b"\n"
@@ -78,7 +77,9 @@ class Reader:
                 if event is not None:
                     yield event
             if not self._feed.behind and not await self._woken():
-                yield b": heartbeat\n\n"
+                # All that was received so far and concerns this reader has been sent.
+                self._seen = _later(self._seen, self._hub.offsets)
+                yield b": heartbeat\n" + self._id_line() + b"\n"
 
     async def _resumable(self, last_event_id: str | None) -> Position | None:
         """The position, if everything after it is still there to be read."""
@@ -90,7 +91,7 @@ class Reader:
             return None
         if position.at < datetime.now(UTC) - self._retention:
             return None
-        known = await self._events.read_up_to(self._topic)
+        known = await self._events.read_up_to()
         for partition, offset in position.offsets.items():
             # Rows are there a moment before the note of how far was read; beyond both there is nothing of ours.
             if offset > known.get(partition, -1) and offset > await self._events.last_offset(partition):
@@ -98,10 +99,15 @@ class Reader:
         return position
 
     async def _backlog(self) -> AsyncGenerator[bytes]:
-        """What the store has beyond the position, partition by partition."""
+        """What the store has beyond the position, partition by partition.
+
+        Each ends with a position that holds everything that was there at the beginning: a reader whom little concerns
+        must not come back to where its last event was, and have all that others were told since looked through again.
+        """
         owner = self._feed.owner
-        known = await self._events.read_up_to(self._topic)
-        for partition in sorted({*known, *self._seen, *self._hub.offsets}):
+        # First: what lies before these offsets can be read from here on.
+        bound = _later(await self._events.read_up_to(), self._hub.offsets)
+        for partition in sorted({*bound, *self._seen}):
             more = True
             while more:
                 rows = await self._events.after(
@@ -115,6 +121,10 @@ class Reader:
                     self._seen = {**self._seen, place.partition: place.offset}
                     yield self._event(notice, self._id_line())
                 more = len(rows) == BACKLOG_BATCH
+            if self._seen.get(partition, -1) < bound.get(partition, -1):
+                self._seen = {**self._seen, partition: bound[partition]}
+                yield self._id_line() + b"\n"
+        self._at = None
 
     def _live(self, item: Item) -> bytes | None:
         if item.place.offset <= self._seen.get(item.place.partition, -1):
@@ -143,7 +153,7 @@ class Reader:
         return b"event: " + notice.type.encode() + b"\n" + id_line + b"data: " + body + b"\n\n"
 
     def _id_line(self) -> bytes:
-        return b"id: " + Position(offsets=self._seen, at=datetime.now(UTC)).encode().encode() + b"\n"
+        return b"id: " + Position(offsets=self._seen, at=self._at or datetime.now(UTC)).encode().encode() + b"\n"
 
 
 def _later(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
@@ -166,11 +176,15 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
-        await asyncio.wait({sending, leaving}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
-        left = leaving.done()
-        sending.cancel()
-        leaving.cancel()
-        ended, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
+        left = False
+        try:
+            await asyncio.wait({sending, leaving}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
+            left = leaving.done()
+        finally:
+            # Also when the server ends this request: its feed must go with it.
+            sending.cancel()
+            leaving.cancel()
+            ended, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
         if isinstance(ended, Exception):
             # The client comes back to where it was; there is no way to tell it more in the middle of an answer.
             log.warning("stream.ended", error=type(ended).__name__)
@@ -190,14 +204,14 @@ async def _left(receive: "Receive") -> None:
 
 
 def router(
-    hub: Hub, events: EventStore, caller: Caller, *, topic: str, retention: timedelta, settings: StreamSettings
+    hub: Hub, events: EventStore, caller: Caller, *, retention: timedelta, settings: StreamSettings
 ) -> APIRouter:
     """The route; ``retention`` is how long events are kept."""
     routes = APIRouter(prefix="/v1", tags=["stream"], responses=PROBLEMS)
 
     async def changes(owner: Owner, last_event_id: str | None) -> AsyncGenerator[bytes]:
         async with hub.feed(owner) as feed:
-            reader = Reader(hub, events, feed, topic=topic, retention=retention, heartbeat=settings.heartbeat_seconds)
+            reader = Reader(hub, events, feed, retention=retention, heartbeat=settings.heartbeat_seconds)
             async with aclosing(reader.chunks(last_event_id)) as chunks:
                 async for chunk in chunks:
                     yield chunk

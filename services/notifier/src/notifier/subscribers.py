@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter as CountOf
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -40,6 +40,15 @@ class _Planned:
     held: bool
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """A notice, where it lay on Kafka and when it was written there; neither for one of our own making."""
+
+    notice: Notice
+    place: Place | None = None
+    written_at: datetime | None = None
+
+
 class Intake:
     """Makes the deliveries of notices: rows first, then, where there is room, straight on to the dispatcher."""
 
@@ -68,7 +77,7 @@ class Intake:
         Raises:
             PyMongoError: not everything is durable; the same records are to come again.
         """
-        notices: list[tuple[Notice, Place | None]] = []
+        told: list[Told] = []
         dead: list[DeadLetter] = []
         for record in records:
             try:
@@ -79,42 +88,65 @@ class Intake:
             except BadRecord as error:
                 dead.append(DeadLetter(record=record, reason=str(error)))
                 continue
+            except Exception as error:
+                # What nobody thought of is the record's fault as well: it must not come again for ever.
+                log.exception("intake.unreadable", partition=record.partition, offset=record.offset)
+                dead.append(DeadLetter(record=record, reason=f"unreadable: {type(error).__name__}"))
+                continue
             if notice is not None:
-                notices.append((notice, Place(partition=record.partition, offset=record.offset)))
-        await self.deliver(notices)
+                place = Place(partition=record.partition, offset=record.offset)
+                told.append(Told(notice=notice, place=place, written_at=_written_at(record)))
+        await self.deliver(told)
         return dead
 
-    async def announce(self, notices: list[Notice]) -> None:
-        """Deliver notices of our own making to those who want them."""
-        await self.deliver([(notice, None) for notice in notices])
+    async def announce(self, notice: Notice) -> None:
+        """Deliver a notice of our own making to those who want it, and to their streams.
 
-    async def deliver(self, notices: Sequence[tuple[Notice, Place | None]]) -> None:
+        Raises:
+            PyMongoError: perhaps not all of it is durable; to be called again.
+        """
+        # The event first: of a row without its event nobody can say any more what it was to tell.
+        await self._events.add_own(notice)
+        await self._store([], self._wanted([Told(notice=notice)], await self._subscriptions.matching([notice])))
+
+    async def deliver_to(self, notice: Notice, subscription: Subscription) -> str:
+        """Deliver a notice to this one subscription, whatever it subscribed to; the delivery's id."""
+        await self._events.add([(notice, None)])
+        await self._store([], [(notice, subscription)])
+        return delivery_id(notice.id, subscription.id)
+
+    async def deliver(self, told: Sequence[Told]) -> None:
         """Make the notices durable together with their deliveries to all who want them.
 
         Raises:
             PyMongoError: perhaps not all of it is durable; to be called again.
         """
-        if not notices:
+        if not told:
             return
-        told = [notice for notice, _ in notices]
-        wanted = recipients(told, await self._subscriptions.matching(told))
-        await self._store(notices, wanted)
+        wanted = self._wanted(told, await self._subscriptions.matching([each.notice for each in told]))
+        await self._store([(each.notice, each.place) for each in told], wanted)
 
-    async def deliver_to(self, notice: Notice, subscription: Subscription) -> str:
-        """Deliver a notice to this one subscription, whatever it subscribed to; the delivery's id."""
-        await self._store([(notice, None)], [(notice, subscription)])
-        return delivery_id(notice.id, subscription.id)
+    @staticmethod
+    def _wanted(told: Sequence[Told], subscriptions: Sequence[Subscription]) -> list[tuple[Notice, Subscription]]:
+        written = {each.notice.id: each.written_at for each in told}
+        return [
+            (notice, subscription)
+            for notice, subscription in recipients([each.notice for each in told], subscriptions)
+            if (at := written[notice.id]) is None or subscription.hears(at)
+        ]
 
     async def _store(
         self, notices: Sequence[tuple[Notice, Place | None]], wanted: Sequence[tuple[Notice, Subscription]]
     ) -> None:
-        claim, now, lease_until = uuid4().hex, self._clock.now(), monotonic() + self._lease
-        planned = [_Planned(notice=n, subscription=s, held=self._lanes.reserve(s)) for n, s in wanted]
+        claim, now, clock = uuid4().hex, self._clock.now(), monotonic()
+        lease_until = clock + self._lease
+        planned = [_Planned(notice=n, subscription=s, held=self._lanes.reserve(s, clock)) for n, s in wanted]
         leased = now + timedelta(seconds=self._lease)
         rows = [
             NewDelivery(
                 id=delivery_id(plan.notice.id, plan.subscription.id),
                 event_id=plan.notice.id,
+                event_at=now,
                 type=plan.notice.type,
                 subscription_id=plan.subscription.id,
                 claim=claim if plan.held else None,
@@ -147,3 +179,8 @@ class Intake:
             DELIVERIES.labels(kind).inc(count)
         if not all(plan.held for plan in planned):
             self._dispatcher.room.set()
+
+
+def _written_at(record: "ConsumerRecord[bytes, bytes]") -> datetime | None:
+    """When the record came to Kafka: what is told late, after an outage, is news; what is read once more is not."""
+    return datetime.fromtimestamp(record.timestamp / 1000, tz=UTC) if record.timestamp > 0 else None

@@ -21,14 +21,6 @@ log = structlog.get_logger(__name__)
 MAX_PER_OWNER = 100
 MAX_LIVE_SECRETS = 5
 
-_ENABLED = {
-    "enabled": True,
-    "disabled_reason": None,
-    "disabled_at": None,
-    "failing_since": None,
-    "throttled_until": None,
-}
-
 
 class NotFound(LookupError):
     """There is no such subscription of this owner."""
@@ -47,7 +39,11 @@ class Conflict(Exception):
 
 
 class Subscribing:
-    """The use cases. ``check_url`` raises ``RefusedUrl`` for what can't be an endpoint."""
+    """The use cases.
+
+    ``check_url`` raises ``RefusedUrl`` for what can't be an endpoint of the ``owner``; ``changed`` is told of every new
+    state, None for a subscription that is gone.
+    """
 
     def __init__(
         self,
@@ -57,8 +53,8 @@ class Subscribing:
         intake: Intake,
         box: SecretBox,
         clock: ServerClock,
-        check_url: Callable[[str], Awaitable[None]],
-        drop_queued: Callable[[str], None],
+        check_url: Callable[..., Awaitable[None]],
+        changed: Callable[[str, Subscription | None], None],
         secret_overlap: timedelta,
     ) -> None:
         self._subscriptions = subscriptions
@@ -67,38 +63,31 @@ class Subscribing:
         self._box = box
         self._clock = clock
         self._check_url = check_url
-        self._drop_queued = drop_queued
+        self._changed = changed
         self._secret_overlap = secret_overlap
 
-    async def create(
-        self,
-        owner: Owner,
-        *,
-        url: str,
-        event_types: frozenset[str] | None,
-        account_ids: frozenset[str] | None,
-        description: str | None,
-    ) -> tuple[Subscription, str]:
-        """A new subscription and its secret, which nobody can read again.
+    async def create(self, owner: Owner, *, url: str, **fields: Any) -> tuple[Subscription, str]:  # noqa: ANN401
+        """A new subscription, with further fields of ``Subscription``, and its secret, which nobody can read again.
+
+        It hears what happens from now on; ``recover`` brings it what was before.
 
         Raises:
-            RefusedUrl: webhooks can't go there.
             TooMany: the owner has enough of them.
+            RefusedUrl: webhooks can't go there.
         """
-        await self._check_url(url)
         if len(await self._subscriptions.list_of(owner, after=None, limit=MAX_PER_OWNER)) >= MAX_PER_OWNER:
             raise TooMany
+        await self._check_url(url, owner=owner.key)
         subscription_id, secret, now = str(uuid4()), new_secret(), self._clock.now()
         subscription = Subscription(
             id=subscription_id,
             owner=owner,
             url=url,
-            event_types=event_types,
-            account_ids=account_ids,
-            description=description,
             secrets=(self._sealed(secret, subscription_id, now),),
             created_at=now,
             updated_at=now,
+            hears_from=now,
+            **fields,
         )
         await self._subscriptions.add(subscription)
         log.info("subscription.created", subscription_id=subscription_id, app_id=owner.app_id, account=owner.account_id)
@@ -116,7 +105,7 @@ class Subscribing:
         return subscription
 
     async def change(self, owner: Owner, subscription_id: str, changes: Mapping[str, Any]) -> Subscription:
-        """Set the fields given. Disabling ends what is pending; ``recover`` sends it again.
+        """Set the fields given. Disabling ends what is pending; enabling hears what happens from then on.
 
         Raises:
             NotFound: there is no such subscription.
@@ -128,19 +117,34 @@ class Subscribing:
         now = self._clock.now()
         if "url" in fields:
             await self.get(owner, subscription_id)
-            await self._check_url(fields["url"])
-            # A new address has a history of its own.
-            fields |= {"failing_since": None, "throttled_until": None}
+            await self._check_url(fields["url"], owner=owner.key)
         if fields.get("enabled") is True:
-            fields |= _ENABLED
+            fields |= {"disabled_reason": None, "disabled_at": None, "hears_from": now}
         if fields.get("enabled") is False:
             fields |= {"disabled_reason": "by_owner", "disabled_at": now}
-        changed = await self._subscriptions.change(subscription_id, owner, fields, now=now)
+        # A new address has a history of its own.
+        anew = "url" in fields or fields.get("enabled") is True
+        changed = await self._subscriptions.change(subscription_id, owner, fields, now=now, anew=anew)
         if changed is None:
             raise NotFound
+        self._changed(subscription_id, changed)
         if not changed.enabled:
-            self._drop_queued(subscription_id)
-            await self._deliveries.end_all(subscription_id, reason="subscription_disabled", now=now)
+            await self._deliveries.end_all(subscription_id, reason="subscription_disabled", before=now, now=now)
+        return changed
+
+    async def enable_since(self, owner: Owner, subscription_id: str, since: datetime) -> Subscription:
+        """Enable it, for what happens from now on and for what has happened since that time.
+
+        Raises:
+            NotFound: there is no such subscription.
+        """
+        fields = {"enabled": True, "paused": False, "disabled_reason": None, "disabled_at": None}
+        changed = await self._subscriptions.change(
+            subscription_id, owner, fields, now=self._clock.now(), anew=True, hears_from=since
+        )
+        if changed is None:
+            raise NotFound
+        self._changed(subscription_id, changed)
         return changed
 
     async def delete(self, owner: Owner, subscription_id: str) -> None:
@@ -151,8 +155,9 @@ class Subscribing:
         """
         if not await self._subscriptions.delete(subscription_id, owner):
             raise NotFound
-        self._drop_queued(subscription_id)
-        ended = await self._deliveries.end_all(subscription_id, reason="subscription_deleted", now=self._clock.now())
+        self._changed(subscription_id, None)
+        now = self._clock.now()
+        ended = await self._deliveries.end_all(subscription_id, reason="subscription_deleted", before=now, now=now)
         log.info("subscription.deleted", subscription_id=subscription_id, deliveries_ended=ended)
 
     async def rotate_secret(self, owner: Owner, subscription_id: str) -> tuple[Subscription, str]:
@@ -173,7 +178,9 @@ class Subscribing:
         if not await self._subscriptions.replace_secrets(subscription, [fresh, *old][:MAX_LIVE_SECRETS], now):
             raise Conflict
         log.info("subscription.secret_rotated", subscription_id=subscription_id)
-        return await self.get(owner, subscription_id), secret
+        changed = await self.get(owner, subscription_id)
+        self._changed(subscription_id, changed)
+        return changed, secret
 
     async def test(self, owner: Owner, subscription_id: str) -> str:
         """Deliver a ``test.ping``, on the way that everything takes; the delivery's id.

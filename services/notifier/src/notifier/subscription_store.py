@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 from pymongo import ASCENDING, ReturnDocument
 
 from notifier.notifications import Notice
-from notifier.subscriptions import DisabledReason, Owner, StoredSecret, Subscription
+from notifier.subscriptions import DisabledReason, Disabling, Owner, StoredSecret, Subscription
 
 if TYPE_CHECKING:
     from shared.mongo import Collection as MongoCollection
     from shared.mongo import Database, Document
+
+
+UNTOLD_AT_ONCE = 100
+# What attempts have shown of an endpoint.
+_SHOWN = ("failing_since", "throttled_until", "open_until", "trips")
 
 
 class SubscriptionStore:
@@ -24,6 +29,7 @@ class SubscriptionStore:
         """Make the indexes; idempotent."""
         await self._rows.create_index([("app_id", ASCENDING), ("_id", ASCENDING)], name="app")
         await self._rows.create_index([("account_id", ASCENDING), ("_id", ASCENDING)], name="account")
+        await self._rows.create_index("untold.at", name="untold", sparse=True)
 
     async def add(self, subscription: Subscription) -> None:
         """Write a new subscription."""
@@ -42,13 +48,26 @@ class SubscriptionStore:
         return [_subscription(row) for row in await self._rows.find(query).sort("_id", ASCENDING).to_list(limit)]
 
     async def change(
-        self, subscription_id: str, owner: Owner, changes: Mapping[str, object], *, now: datetime
+        self,
+        subscription_id: str,
+        owner: Owner,
+        changes: Mapping[str, object],
+        *,
+        now: datetime,
+        anew: bool = False,
+        hears_from: datetime | None = None,
     ) -> Subscription | None:
-        """Set fields as their owner wishes; the new state, or None as for ``get``."""
+        """Set fields as their owner wishes; the new state, or None as for ``get``.
+
+        ``anew`` forgets what attempts have shown so far; ``hears_from`` moves the beginning of what it listens to back.
+        """
+        update: dict[str, Any] = {"$set": {**changes, "updated_at": now}, "$inc": {"version": 1}}
+        if anew:
+            update["$unset"] = dict.fromkeys(_SHOWN, "")
+        if hears_from is not None:
+            update["$min"] = {"hears_from": hears_from}
         row: Document | None = await self._rows.find_one_and_update(
-            {"_id": subscription_id, **_owned_by(owner)},
-            {"$set": {**changes, "updated_at": now}, "$inc": {"version": 1}},
-            return_document=ReturnDocument.AFTER,
+            {"_id": subscription_id, **_owned_by(owner)}, update, return_document=ReturnDocument.AFTER
         )
         return _subscription(row) if row is not None else None
 
@@ -84,28 +103,78 @@ class SubscriptionStore:
         rows = await self._rows.find({"_id": {"$in": list(ids)}}).to_list(None)
         return {row["_id"]: _subscription(row) for row in rows}
 
-    async def disable(self, subscription_id: str, reason: DisabledReason, *, now: datetime) -> Subscription | None:
-        """Disable it; its new state, or None when it was disabled already or is gone."""
+    async def disable(
+        self, subscription: Subscription, reason: DisabledReason, *, now: datetime
+    ) -> Subscription | None:
+        """Disable it, and note that its owner is to be told; its new state.
+
+        None when it was disabled already, is gone, or is no longer what it was when the reason came up.
+        """
         row: Document | None = await self._rows.find_one_and_update(
-            {"_id": subscription_id, "enabled": True},
+            {**_same(subscription), "enabled": True},
             {
-                "$set": {"enabled": False, "disabled_reason": reason, "disabled_at": now, "updated_at": now},
+                "$set": {
+                    "enabled": False,
+                    "disabled_reason": reason,
+                    "disabled_at": now,
+                    "updated_at": now,
+                    "untold": {"version": subscription.version, "url": subscription.url, "reason": reason, "at": now},
+                },
                 "$inc": {"version": 1},
             },
             return_document=ReturnDocument.AFTER,
         )
         return _subscription(row) if row is not None else None
 
-    async def note_failing(self, subscription_id: str, since: datetime | None) -> None:
-        """Note since when the endpoint has only failed; None when it has worked again."""
-        if since is None:
-            await self._rows.update_one({"_id": subscription_id}, {"$unset": {"failing_since": ""}})
-        else:
-            await self._rows.update_one({"_id": subscription_id}, {"$min": {"failing_since": since}})
+    async def untold(self, *, before: datetime) -> list[Disabling]:
+        """Endpoints that were disabled before this time without their owners having been told."""
+        rows = await self._rows.find({"untold.at": {"$lt": before}}).to_list(UNTOLD_AT_ONCE)
+        return [Disabling(subscription_id=row["_id"], owner=_subscription(row).owner, **row["untold"]) for row in rows]
 
-    async def throttle(self, subscription_id: str, until: datetime) -> None:
+    async def told(self, disabling: Disabling) -> None:
+        """The owner was told of this."""
+        await self._rows.update_one(
+            {"_id": disabling.subscription_id, "untold.version": disabling.version}, {"$unset": {"untold": ""}}
+        )
+
+    async def note_failing(self, subscription: Subscription, since: datetime) -> None:
+        """Note since when the endpoint has only failed; the earliest time that any replica saw holds."""
+        later: list[Document] = [{"failing_since": None}, {"failing_since": {"$gt": since}}]
+        await self._rows.update_one({**_same(subscription), "$or": later}, {"$set": {"failing_since": since}})
+
+    async def note_working(self, subscription: Subscription) -> Subscription | None:
+        """Note that the endpoint has taken a message; its new state, or None when it was changed meanwhile."""
+        row: Document | None = await self._rows.find_one_and_update(
+            _same(subscription),
+            {"$unset": {"failing_since": "", "open_until": "", "trips": ""}},
+            return_document=ReturnDocument.AFTER,
+        )
+        return _subscription(row) if row is not None else None
+
+    async def throttle(self, subscription: Subscription, until: datetime) -> None:
         """Hold back all deliveries to the endpoint until then, on every replica."""
-        await self._rows.update_one({"_id": subscription_id}, {"$max": {"throttled_until": until}})
+        await self._rows.update_one(_same(subscription), {"$max": {"throttled_until": until}})
+
+    async def trip(self, subscription: Subscription, *, until: datetime) -> Subscription | None:
+        """Send nothing to the endpoint until then; its new state, or None when another attempt decided already."""
+        row: Document | None = await self._rows.find_one_and_update(
+            {**_same(subscription), "trips": subscription.trips or None},
+            {"$set": {"open_until": until, "trips": subscription.trips + 1}},
+            return_document=ReturnDocument.AFTER,
+        )
+        return _subscription(row) if row is not None else None
+
+    async def begin_trial(self, subscription: Subscription, *, now: datetime, until: datetime) -> bool:
+        """Take the one attempt by which all replicas see whether the endpoint works again; it lasts until then."""
+        result = await self._rows.update_one(
+            {**_same(subscription), "trips": subscription.trips, "open_until": {"$lte": now}},
+            {"$set": {"open_until": until}},
+        )
+        return bool(result.matched_count)
+
+
+def _same(subscription: Subscription) -> "Document":
+    return {"_id": subscription.id, "version": subscription.version}
 
 
 def _owned_by(owner: Owner) -> "dict[str, Any]":
@@ -124,6 +193,11 @@ def _document(subscription: Subscription) -> "Document":
         "url": subscription.url,
         "event_types": _listed(subscription.event_types),
         "account_ids": _listed(subscription.account_ids),
+        "permission_set_ids": _listed(subscription.permission_set_ids),
+        "concurrency": subscription.concurrency,
+        "rate_limit": subscription.rate_limit,
+        "paused": subscription.paused,
+        "hears_from": subscription.hears_from,
         "description": subscription.description,
         "enabled": subscription.enabled,
         "secrets": [_secret_document(secret) for secret in subscription.secrets],
@@ -145,6 +219,10 @@ def _subscription(row: "Document") -> Subscription:
         url=row["url"],
         event_types=None if event_types is None else frozenset(event_types),
         account_ids=None if account_ids is None else frozenset(account_ids),
+        permission_set_ids=None if (sets := row.get("permission_set_ids")) is None else frozenset(sets),
+        concurrency=row.get("concurrency"),
+        rate_limit=row.get("rate_limit"),
+        paused=row.get("paused", False),
         description=row["description"],
         enabled=row["enabled"],
         disabled_reason=row.get("disabled_reason"),
@@ -155,4 +233,7 @@ def _subscription(row: "Document") -> Subscription:
         updated_at=row["updated_at"],
         failing_since=row.get("failing_since"),
         throttled_until=row.get("throttled_until"),
+        hears_from=row.get("hears_from"),
+        open_until=row.get("open_until"),
+        trips=row.get("trips", 0),
     )

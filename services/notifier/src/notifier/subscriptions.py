@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from notifier.notifications import ENDPOINT_DISABLED, TEST_PING, Notice
+
+# Clocks differ, and who subscribes now means everything from about now on.
+OLD_NEWS = timedelta(minutes=5)
 
 DisabledReason = Literal["by_owner", "endpoint_gone", "failing"]
 
@@ -16,6 +19,11 @@ class Owner:
 
     app_id: str | None = None
     account_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """One word for it; apps and accounts may have the same names."""
+        return f"app:{self.app_id}" if self.app_id is not None else f"account:{self.account_id}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,14 +37,23 @@ class StoredSecret:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subscription:
-    """An endpoint and what it is told. ``version`` grows with every change an owner makes."""
+    """An endpoint and what it is told.
+
+    ``version`` grows with every change an owner makes, and gives the endpoint a new start: what an attempt showed of an
+    earlier version says nothing about this one. ``hears_from`` is when it began to listen: None for since ever.
+    ``trips`` counts how often in a row it was found not to work; until ``open_until`` nothing is sent there then.
+    """
 
     id: str
     owner: Owner
     url: str
     event_types: frozenset[str] | None = None
     account_ids: frozenset[str] | None = None
+    permission_set_ids: frozenset[str] | None = None
     description: str | None = None
+    concurrency: int | None = None
+    rate_limit: float | None = None
+    paused: bool = False
     enabled: bool = True
     disabled_reason: DisabledReason | None = None
     disabled_at: datetime | None = None
@@ -46,6 +63,18 @@ class Subscription:
     updated_at: datetime
     failing_since: datetime | None = None
     throttled_until: datetime | None = None
+    hears_from: datetime | None = None
+    open_until: datetime | None = None
+    trips: int = 0
+
+    @property
+    def flowing(self) -> bool:
+        """Whether new deliveries may be sent at once, as far as is known here; the others wait in the store."""
+        return self.enabled and not self.paused and not self.trips
+
+    def rests_until(self) -> datetime | None:
+        """Until when nothing is sent, because the endpoint asked for it or doesn't work."""
+        return max(filter(None, (self.throttled_until, self.open_until)), default=None)
 
     def wants(self, notice: Notice) -> bool:
         """Whether the notice is to be delivered here. A test goes to its one subscription and nowhere else."""
@@ -55,15 +84,36 @@ class Subscription:
             return False
         if self.owner.account_id is not None and notice.account_id != self.owner.account_id:
             return False
+        if not self._lets_through(notice):
+            return False
+        return notice.type in self.event_types if self.event_types is not None else not notice.platform
+
+    def _lets_through(self, notice: Notice) -> bool:
+        """Whether it names none of the things that are filtered by, or one that is wanted."""
         if self.account_ids is not None and notice.account_id is not None and notice.account_id not in self.account_ids:
             return False
-        if self.event_types is None:
-            return not notice.platform
-        return notice.type in self.event_types
+        sets = notice.permission_sets()
+        return self.permission_set_ids is None or not sets or not self.permission_set_ids.isdisjoint(sets)
+
+    def hears(self, written_at: datetime) -> bool:
+        """Whether what was written to Kafka then is news here, rather than old news that is read once more."""
+        return self.hears_from is None or written_at >= self.hears_from - OLD_NEWS
 
     def live_secrets(self, now: datetime) -> tuple[StoredSecret, ...]:
         """The secrets that sign at this moment, the newest first."""
         return tuple(secret for secret in self.secrets if secret.expires_at is None or secret.expires_at > now)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Disabling:
+    """That an endpoint was disabled by us, at the version that the reason came up at."""
+
+    subscription_id: str
+    owner: Owner
+    version: int
+    url: str
+    reason: DisabledReason
+    at: datetime
 
 
 def recipients(notices: Sequence[Notice], subscriptions: Iterable[Subscription]) -> list[tuple[Notice, Subscription]]:

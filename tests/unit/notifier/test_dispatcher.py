@@ -1,0 +1,115 @@
+"""Attempts of one process: every one has an outcome, and an endpoint that was held back goes on by itself."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any, cast
+
+from pydantic import SecretStr
+
+from notifier.clock import ServerClock
+from notifier.deliveries import Attempt, Result
+from notifier.dispatcher import Dispatcher
+from notifier.endpoints import Endpoints
+from notifier.lanes import Job, Lanes
+from notifier.notifications import ping
+from notifier.recorder import Recorder
+from notifier.secrets import SecretBox
+from notifier.settings import DeliverySettings, key_bytes
+from notifier.subscriptions import Subscription
+from support.notifying import SECRETS_KEY, new_subscription
+
+
+class Clock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class Records:
+    """Takes results, as the recorder does."""
+
+    failing = None
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+
+    def put(self, result: Result) -> None:
+        self.results.append(result)
+
+
+class Unconcerned:
+    def concerned(self, *_: object) -> bool:
+        return False
+
+
+class Poster:
+    """Answers 204, or does what it is told to."""
+
+    def __init__(self, failing: Exception | None = None) -> None:
+        self._failing = failing
+
+    async def post(self, url: str, **_: Any) -> Attempt:
+        if self._failing is not None:
+            raise self._failing
+        return Attempt(at=datetime.now(UTC), duration_ms=1, status_code=204)
+
+
+def dispatching(poster: Poster, records: Records, **changes: Any) -> tuple[Dispatcher, Lanes]:
+    settings = DeliverySettings.model_validate({"secrets_key": SECRETS_KEY, **changes})
+    lanes = Lanes(limit=settings.endpoint_concurrency, capacity=settings.endpoint_queue)
+    dispatcher = Dispatcher(
+        poster=poster,
+        recorder=cast("Recorder", records),
+        endpoints=cast("Endpoints", Unconcerned()),
+        box=SecretBox([key_bytes(SecretStr(SECRETS_KEY))]),
+        lanes=lanes,
+        clock=cast("ServerClock", Clock()),
+        settings=settings,
+    )
+    return dispatcher, lanes
+
+
+def job(name: str, *, started_at: datetime | None = None) -> Job:
+    now = datetime.now(UTC)
+    notice = ping(notice_id=name, at=now, subscription_id="s", app_id="search", account_id=None)
+    return Job(
+        delivery_id=name, notice=notice, claim="c", tries=0, started_at=started_at or now, lease_until=monotonic() + 60
+    )
+
+
+def subscription(**fields: Any) -> Subscription:
+    return new_subscription("http://127.0.0.1:9/", app_id="search", **fields)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is watched has no event
+            await asyncio.sleep(0.005)
+
+
+async def test_an_attempt_that_breaks_in_our_hands_counts_and_comes_to_an_end() -> None:
+    records = Records()
+    dispatcher, _ = dispatching(Poster(RuntimeError("a defect")), records, retry_schedule=(5.0,))
+    of = subscription()
+    dispatcher.accept([(of, job("young"))])
+    await until(lambda: records.results)
+    (result,) = records.results
+    assert (result.attempt.error, result.attempt.status_code) == ("internal_error", None)
+    assert (result.verdict.status, result.verdict.reason) == ("pending", None)
+    assert result.verdict.next_at is not None
+    dispatcher.accept([(of, job("old", started_at=datetime.now(UTC) - timedelta(days=6)))])
+    await until(lambda: len(records.results) == 2)
+    assert (records.results[1].verdict.status, records.results[1].verdict.reason) == ("dead", "too_old")
+
+
+async def test_what_was_held_back_goes_on_when_its_time_has_come() -> None:
+    records = Records()
+    dispatcher, _ = dispatching(Poster(), records)
+    now = datetime.now(UTC)
+    # Ends all over a tenth of a second: times are compared in tenths.
+    ends = [now + timedelta(milliseconds=100 + 7 * number) for number in range(20)]
+    dispatcher.accept([(subscription(throttled_until=end), job(str(index))) for index, end in enumerate(ends)])
+    assert records.results == []
+    await until(lambda: len(records.results) == len(ends))
+    assert all(each.attempt.at >= ends[int(each.delivery_id)] for each in records.results)
