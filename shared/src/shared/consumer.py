@@ -3,7 +3,8 @@
 FastStream's acknowledgement policies either lose failed records or repeat a bad one for ever, and its parser fails on
 foreign headers before any policy applies (see docs/decisions). So the policy here is MANUAL with a parser and a
 decoder that can't fail: the handler classifies every record itself, dead letters are written first, then the offsets
-of exactly the records handled are committed, and any infrastructure failure rewinds.
+of exactly the records handled are committed, and any infrastructure failure rewinds. What the client can't even read is
+looked after by ``polling``.
 """
 
 import asyncio
@@ -11,8 +12,8 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -26,26 +27,24 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 from prometheus_client import Counter, Gauge
 
 from shared.backoff import Backoff
-from shared.kafka import Publisher, Record, RecordRefused, client_options
+from shared.dead_letters import DeadLetter, DeadLetters
+from shared.kafka import Publisher, client_options
+from shared.polling import Polling
 from shared.settings import KafkaSettings
-from shared.topics import Topic, dead_letter_topic
+from shared.topics import Topic
+
+__all__ = ["BatchConsumer", "BatchHandler", "DeadLetter", "KeepPositions", "StartingPositions"]
 
 log = structlog.get_logger(__name__)
 
 RECORDS = Counter("kafka_records_handled_total", "Records whose offset was committed.", ["topic", "group"])
-DEAD_LETTERS = Counter("kafka_dead_letters_total", "Records written to the dead-letter topic.", ["topic", "group"])
 BATCH_FAILURES = Counter("kafka_batch_failures_total", "Batches rewound after a failure.", ["topic", "group"])
 LAG = Gauge("kafka_consumer_lag_records", "Records not yet handled, by partition.", ["topic", "group", "partition"])
 
 METADATA_MS = 10_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeadLetter:
-    """A record that can't be handled, and why in a few words without its data."""
-
-    record: ConsumerRecord[bytes, bytes]
-    reason: str
+IDLE_SECONDS = 0.01
+# A consumer that lasted so long, or handled a batch, has started well; the next failure is a new one.
+STARTED_WELL_SECONDS = 60.0
 
 
 # What a service does with a batch: make the effects of the records durable, and return those that can't be handled.
@@ -83,31 +82,36 @@ class BatchConsumer:
         self._topic = topic
         self._group = group
         self._handle = handle
-        self._publisher = publisher
         self._loops = loops
         self._max_records = max_records
         self._starting_positions = starting_positions
         self._keep_positions = keep_positions
-        self._dead_letters = dead_letter_topic(topic, group)
+        self._dead_letters = DeadLetters(publisher, topic=topic, group=group)
         self._listeners: list[_Assigned] = []
         self._failing: str | None = "not connected to Kafka"
+        self._handled = False
 
     async def run(self) -> None:
         """Consume until cancelled; an unreachable broker is tried again for ever with capped backoff."""
         backoff = Backoff()
         while True:
-            broker = self._build()
+            begun, self._handled = monotonic(), False
+            broker: KafkaBroker | None = None
             try:
+                broker = self._build()
                 await broker.start()
                 self._failing = None
                 log.info("consumer.started", topic=self._topic.name, group=self._group, loops=self._loops)
-                backoff.reset()
                 await _until_a_task_ends(broker)
                 self._failing = "a consumer task ended"
             except Exception as error:  # noqa: BLE001 - whatever keeps the broker from starting, it is tried again
                 self._failing = f"{type(error).__name__}: {error}"
             finally:
-                await _stop(broker)
+                if broker is not None:
+                    await _stop(broker)
+            if self._handled or monotonic() - begun > STARTED_WELL_SECONDS:
+                # Each start rebalances the whole group: one that only starts, and ends again, has to slow down.
+                backoff.reset()
             log.warning("consumer.restarting", topic=self._topic.name, group=self._group, error=self._failing)
             await asyncio.sleep(backoff.next())
 
@@ -121,6 +125,7 @@ class BatchConsumer:
         for listener in self._listeners:
             if listener.failing is not None:
                 raise RuntimeError(listener.failing)
+            listener.polling.check()
             if not listener.settled.is_set():
                 raise RuntimeError("joining the consumer group")
             # aiokafka forgets the coordinator as soon as it can't be reached, and has no public way to tell.
@@ -142,7 +147,7 @@ class BatchConsumer:
             ack_policy=AckPolicy.MANUAL,
             logger=logging.getLogger("faststream"),
         )
-        self._listeners = [_Assigned(self._starting_positions) for _ in range(self._loops)]
+        self._listeners = [self._listener() for _ in range(self._loops)]
         for listener in self._listeners:
             subscriber = broker.subscriber(
                 self._topic.name,
@@ -150,9 +155,6 @@ class BatchConsumer:
                 auto_offset_reset="earliest",
                 ack_policy=AckPolicy.MANUAL,
                 batch=True,
-                max_records=self._max_records,
-                # After an empty poll FastStream sleeps as long again, so this bounds what a quiet topic waits.
-                batch_timeout_ms=10,
                 parser=_parse,
                 decoder=_decode,
                 session_timeout_ms=10_000,
@@ -163,8 +165,21 @@ class BatchConsumer:
                 listener=listener,
             )
             listener.subscriber = subscriber
+            subscriber.get_msg = listener.polling  # type: ignore[method-assign]
             subscriber(self._batch_handler(listener))
         return broker
+
+    def _listener(self) -> "_Assigned":
+        settled = asyncio.Event()
+        polling = Polling(
+            self._topic.name,
+            max_records=self._max_records,
+            idle_seconds=IDLE_SECONDS,
+            settled=settled,
+            skip=self._skip,
+            stuck=self._measure,
+        )
+        return _Assigned(self._starting_positions, settled=settled, polling=polling)
 
     def _batch_handler(self, listener: "_Assigned") -> Callable[[KafkaMessage], Awaitable[None]]:
         backoff = Backoff()
@@ -195,13 +210,8 @@ class BatchConsumer:
             after[partition] = record.offset + 1
         try:
             dead = await self._handle(records)
-            await self._bury(dead)
-            if self._keep_positions is not None:
-                await self._keep_positions(after)
-            owned = consumer.assignment()
-            commit = {partition: offset for partition, offset in after.items() if partition in owned}
-            if commit:
-                await consumer.commit(commit)
+            await self._dead_letters.bury(dead)
+            await self._advance(consumer, after)
         except asyncio.CancelledError as error:
             # Cancelled by us: stop. Cancelled somewhere below: a failure like any other; raised on, it would end the
             # loop silently.
@@ -214,6 +224,7 @@ class BatchConsumer:
             await self._rewind(consumer, first, error, listener, backoff)
             return
         backoff.reset()
+        self._handled = True
         listener.failing = None
         RECORDS.labels(self._topic.name, self._group).inc(len(records))
         self._measure(consumer, after)
@@ -244,54 +255,27 @@ class BatchConsumer:
         listener.failing = type(error).__name__ if owned else None
         await asyncio.sleep(delay)
 
-    async def _bury(self, dead: Sequence[DeadLetter]) -> None:
-        if not dead:
-            return
-        try:
-            await self._publisher.publish([self._letter(item) for item in dead])
-        except RecordRefused:
-            await self._bury_one_by_one(dead)
-        DEAD_LETTERS.labels(self._topic.name, self._group).inc(len(dead))
-        for item in dead:
-            log.error(
-                "consumer.dead_letter",
-                topic=item.record.topic,
-                partition=item.record.partition,
-                offset=item.record.offset,
-                reason=item.reason[:300],
-            )
+    async def _advance(self, consumer: AIOKafkaConsumer, after: Mapping[TopicPartition, int]) -> None:
+        """Everything before these offsets is durable."""
+        if self._keep_positions is not None:
+            await self._keep_positions(after)
+        owned = consumer.assignment()
+        commit = {partition: offset for partition, offset in after.items() if partition in owned}
+        if commit:
+            await consumer.commit(commit)
 
-    async def _bury_one_by_one(self, dead: Sequence[DeadLetter]) -> None:
-        """A record just below Kafka's limit is above it with our notes: its dead letter says where it lies instead."""
-        for item in dead:
-            letter = self._letter(item)
-            try:
-                await self._publisher.publish([letter])
-            except RecordRefused:
-                notes = [(name, value) for name, value in letter.headers if name.startswith("x-dlq-")]
-                address = [*notes, ("x-dlq-omitted", b"key, value and headers: too large")]
-                await self._publisher.publish([Record(topic=letter.topic, key=None, value=b"", headers=address)])
+    async def _skip(self, consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int, reason: str) -> None:
+        """Give up an offset that can't be read: its dead letter says where it lies."""
+        await self._dead_letters.bury_unread(partition, offset, reason)
+        after = {partition: offset + 1}
+        await self._advance(consumer, after)
+        if partition in consumer.assignment():
+            consumer.seek(partition, offset + 1)
+        self._handled = True
+        RECORDS.labels(self._topic.name, self._group).inc()
+        self._measure(consumer, after)
 
-    def _letter(self, item: DeadLetter) -> Record:
-        record = item.record
-        notes = {
-            "x-dlq-topic": record.topic,
-            "x-dlq-partition": str(record.partition),
-            "x-dlq-offset": str(record.offset),
-            "x-dlq-timestamp": str(record.timestamp),
-            "x-dlq-group": self._group,
-            "x-dlq-reason": item.reason[:1000],
-            "x-dlq-failed-at": datetime.now(UTC).isoformat(),
-        }
-        return Record(
-            topic=self._dead_letters.name,
-            key=record.key,
-            # aiokafka refuses to write what it reads without key and value.
-            value=b"" if record.key is None and record.value is None else record.value,
-            headers=[*record.headers, *((name, text.encode()) for name, text in notes.items())],
-        )
-
-    def _measure(self, consumer: AIOKafkaConsumer, after: dict[TopicPartition, int]) -> None:
+    def _measure(self, consumer: AIOKafkaConsumer, after: Mapping[TopicPartition, int]) -> None:
         for partition in after.keys() & consumer.assignment():
             end, offset = consumer.highwater(partition), after[partition]
             if end is not None:
@@ -301,9 +285,12 @@ class BatchConsumer:
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ships no types
     """Follows what one loop is given: moves it to positions that the service keeps itself, knows how it fares."""
 
-    def __init__(self, starting_positions: StartingPositions | None) -> None:
+    def __init__(
+        self, starting_positions: StartingPositions | None, *, settled: asyncio.Event, polling: Polling
+    ) -> None:
         self.subscriber: Any = None
-        self.settled = asyncio.Event()
+        self.settled = settled
+        self.polling = polling
         self.failing: str | None = None
         self._starting_positions = starting_positions
 

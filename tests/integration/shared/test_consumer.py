@@ -6,8 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from launcher.kafka import EmbeddedKafka
+from shared.backoff import Backoff
 from shared.consumer import BatchConsumer, DeadLetter
 from shared.kafka import Publisher
 from shared.settings import KafkaSettings
@@ -236,3 +240,126 @@ async def test_a_topic_that_was_lost_is_missed_in_readiness_and_read_once_it_is_
         await send(kafka_settings, topic, [b"2", b"3"])
         await eventually(lambda: asyncio.sleep(0, handler.handled), lambda seen: {b"2", b"3"} <= set(seen), within=30)
         await eventually(lambda: is_ready(consumer))
+
+
+async def complaint_of(consumer: BatchConsumer) -> str:
+    try:
+        await consumer.check()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+async def send_to(settings: KafkaSettings, topic: Topic, partition: int, values: Sequence[bytes]) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as producer:
+        for value in values:
+            await producer.send_and_wait(topic.name, value=value, partition=partition)
+
+
+async def test_a_partition_that_cannot_be_read_costs_its_neighbours_nothing_and_waits_until_it_can(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a poll had taken from healthy partitions was lost when the next one in it raised."""
+    damaged, real = {2}, PartitionRecords.__next__
+
+    def read(records: PartitionRecords) -> ConsumerRecord[bytes, bytes]:
+        record: ConsumerRecord[bytes, bytes] = real(records)
+        if record.partition in damaged and record.value == b"2:7":
+            raise CorruptRecordException("Invalid CRC")
+        return record
+
+    monkeypatch.setattr(PartitionRecords, "__next__", read)
+    handler = Handler()
+    values = {partition: [f"{partition}:{n}".encode() for n in range(20)] for partition in range(4)}
+    for partition in range(4):
+        await send_to(kafka_settings, topic, partition, values[partition])
+    readable = {value for partition in values for value in values[partition] if partition != 2} | set(values[2][:7])
+    async with consuming(kafka_settings, topic, kafka_group, handler) as consumer:
+        await eventually(lambda: done(handler), lambda seen: seen == readable, within=30)
+        said = await eventually(lambda: complaint_of(consumer), lambda said: "can't be read" in said, within=30)
+        assert f"{topic.name}-2 can't be read at 7: CorruptRecordException" in said
+        for partition in range(4):
+            await send_to(kafka_settings, topic, partition, [f"{partition}:20".encode()])
+        more = readable | {b"0:20", b"1:20", b"3:20"}
+        await eventually(lambda: done(handler), lambda seen: seen == more, within=30)
+        assert await complaint_of(consumer) == said
+        damaged.clear()
+        await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda n: n == 84, within=30)
+        await eventually(lambda: is_ready(consumer))
+    assert sorted(value or b"" for value in handler.handled) == sorted(
+        [value for partition in values for value in values[partition]] + [f"{n}:20".encode() for n in range(4)]
+    )
+
+
+async def send_with_a_header_name_that_is_not_utf_8(settings: KafkaSettings, topic: Topic, partition: int) -> None:
+    """Two records in one batch, as a client would write them that takes header names for bytes."""
+
+    class Name(str):
+        __slots__ = ()
+
+        def encode(self, *_: str) -> bytes:
+            return b"caf\xe9"
+
+    builder = _DefaultRecordBatchBuilderPy(
+        magic=2,
+        compression_type=0,
+        is_transactional=False,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=0,
+        batch_size=16_384,
+    )
+    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as producer:
+        batch = producer.create_batch()
+        batch._builder = builder
+        batch.append(key=None, value=b"unreadable", timestamp=None, headers=[(Name("name"), b"")])
+        batch.append(key=None, value=b"in the same batch", timestamp=None)
+        await (await producer.send_batch(batch, topic.name, partition=partition))
+
+
+async def test_a_record_that_no_reader_can_decode_is_put_aside_and_its_partition_goes_on(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str
+) -> None:
+    handler = Handler()
+    for partition in (0, 1):
+        await send_to(kafka_settings, topic, partition, [b"before"] * 10)
+    await send_with_a_header_name_that_is_not_utf_8(kafka_settings, topic, 1)
+    for partition in (0, 1):
+        await send_to(kafka_settings, topic, partition, [b"after"] * 10)
+    async with consuming(kafka_settings, topic, kafka_group, handler) as consumer:
+        await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda n: n == 42, within=30)
+        await eventually(lambda: is_ready(consumer))
+    assert sorted(value or b"" for value in handler.handled) == [b"after"] * 20 + [b"before"] * 20
+    letters = await records_on(kafka_settings.bootstrap_servers, dead_letter_topic(topic, kafka_group).name)
+    notes = [dict(letter.headers) for letter in letters]
+    assert [(note["x-dlq-partition"], note["x-dlq-offset"]) for note in notes] == [(b"1", b"10"), (b"1", b"11")]
+    assert b"UTF-8" in notes[0]["x-dlq-reason"]
+    assert b"can't be read" in notes[0]["x-dlq-omitted"]
+
+
+async def test_a_consumer_that_only_starts_and_ends_again_slows_down(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start rebalances the whole group."""
+    delays: list[float] = []
+    resets: list[float] = []
+
+    class Pauses(Backoff):
+        def next(self) -> float:
+            delays.append(self._next)
+            super().next()
+            return 0.0
+
+        def reset(self) -> None:
+            resets.append(self._next)
+            super().reset()
+
+    async def ends(_: object) -> None:
+        """As when a task of the library ends right after the start."""
+
+    monkeypatch.setattr("shared.consumer.Backoff", Pauses)
+    monkeypatch.setattr("shared.consumer._until_a_task_ends", ends)
+    async with consuming(kafka_settings, topic, kafka_group, Handler()):
+        await eventually(lambda: asyncio.sleep(0, len(delays)), lambda count: count >= 3, within=60)
+    assert delays[:3] == [0.2, 0.4, 0.8]
+    assert not resets
