@@ -123,7 +123,7 @@ class Publisher:
             try:
                 await producer.start()
             except BaseException:
-                await _stop(producer)
+                await discard(producer)
                 raise
             self._producer = producer
         return self._producer
@@ -131,11 +131,13 @@ class Publisher:
     async def _discard(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await discard(producer)
 
     async def close(self) -> None:
         """Stop the producer; nothing is in flight unless a publish is."""
-        await self._discard()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await stop(producer)
 
 
 @lru_cache(maxsize=65_536)
@@ -152,9 +154,36 @@ def _partition(key: bytes | None, partitions: Sequence[int], available: Sequence
     return partitions[_hash(key) % len(partitions)]
 
 
-async def _stop(producer: AIOKafkaProducer) -> None:
+async def stop(producer: AIOKafkaProducer) -> None:
+    """Send what is still to be sent and end the producer; what can't be sent in time is dropped."""
     try:
         async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
             await producer.stop()
     except (KafkaError, TimeoutError, OSError) as error:
         log.warning("kafka.producer_stop_failed", error=type(error).__name__)
+        await discard(producer)
+
+
+async def discard(producer: AIOKafkaProducer) -> None:
+    """End a producer that failed, with all that it has not sent.
+
+    Its own ``stop`` flushes first. Where the broker can't take records that never ends, and a producer whose flush was
+    given up goes on in the background, to write its old records when the broker recovers: an idempotent one never lets
+    go of a batch (aiokafka#1101).
+    """
+    producer._closed = True  # noqa: SLF001 - there is no public way to end it without the flush
+    sender = producer._sender  # noqa: SLF001
+    task: asyncio.Task[None] | None = sender.sender_task if sender is not None else None
+    if task is not None:
+        task.cancel()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+            # Without connections the requests in flight end too, which the sender still waits for.
+            await producer.client.close()
+            if task is not None:
+                await asyncio.wait({task})
+    except (KafkaError, TimeoutError, OSError) as error:
+        log.warning("kafka.producer_discard_failed", error=type(error).__name__)
+    finally:
+        if task is not None:
+            task.cancel()  # a second time: it does not wait for its requests any more
