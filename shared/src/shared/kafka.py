@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,8 +57,9 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         options["sasl_mechanism"] = settings.sasl_mechanism
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else None
-    if settings.security_protocol.endswith("SSL"):
-        options["ssl_context"] = ssl.create_default_context(cafile=settings.ssl_ca_file)
+    context = settings.ssl_context()
+    if context is not None:
+        options["ssl_context"] = context
     return options
 
 

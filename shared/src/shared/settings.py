@@ -5,23 +5,29 @@ connection is made, and are read once.
 """
 
 import os
+import ssl
 import sys
+import warnings
 from typing import Annotated, Literal, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
 
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
-def _http_url(value: str) -> str:
-    """A URL without a trailing slash, so that paths can be appended."""
+def _is_http(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
-    return value.rstrip("/")
+    return value
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+# A URL as it is: an issuer is compared character by character (RFC 8414, section 2), and some end in a slash.
+ExactUrl = Annotated[str, AfterValidator(_is_http)]
+# A URL without a trailing slash, so that paths can be appended.
+HttpUrl = Annotated[ExactUrl, AfterValidator(lambda value: value.rstrip("/"))]
 
 
 class HttpSettings(BaseModel):
@@ -48,9 +54,25 @@ class KafkaSettings(BaseModel):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "PLAIN", description="Used when the security protocol is one of the SASL ones."
     )
-    sasl_username: str | None = Field(None, description="User name for SASL.")
-    sasl_password: SecretStr | None = Field(None, description="Password for SASL.")
+    sasl_username: str | None = Field(None, validate_default=True, description="User name for SASL.")
+    sasl_password: SecretStr | None = Field(None, validate_default=True, description="Password for SASL.")
     ssl_ca_file: str | None = Field(None, description="PEM file of the CA that signed the brokers' certificates.")
+
+    @field_validator("sasl_username", "sasl_password")
+    @classmethod
+    def _is_there_for_sasl(cls, value: SecretStr | str | None, info: ValidationInfo) -> SecretStr | str | None:
+        protocol = info.data.get("security_protocol", "")
+        if protocol.startswith("SASL") and value is None:
+            raise ValueError(f"is needed where KAFKA__SECURITY_PROTOCOL is {protocol}")
+        return value
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """What connections are encrypted with; None where they aren't.
+
+        Raises:
+            OSError: the CA's file can't be read, or isn't one.
+        """
+        return ssl.create_default_context(cafile=self.ssl_ca_file) if self.security_protocol.endswith("SSL") else None
 
 
 class MongoSettings(BaseModel):
@@ -63,13 +85,31 @@ class MongoSettings(BaseModel):
     )
     timeout_ms: int = Field(15_000, ge=100, description="Bound of every operation, retries included (milliseconds).")
 
+    @field_validator("url")
+    @classmethod
+    def _is_a_connection_string(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text.startswith("mongodb+srv://"):
+            return value  # reading it asks the DNS
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the driver warns of the same when it connects
+                parse_uri(text, warn=True)
+        except (PyMongoError, ValueError):
+            # The parser's own message may repeat parts of it.
+            raise ValueError(
+                "is not a connection string like mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0; "
+                "special characters of user and password are percent-encoded"
+            ) from None
+        return value
+
 
 class AuthSettings(BaseModel):
     """Whose bearer tokens are accepted. There is no setting that turns authentication off."""
 
-    issuer: HttpUrl = Field(description="The `iss` that a token must carry.")
+    issuer: ExactUrl = Field(description="The `iss` that a token must carry, to the last character.")
     audience: str = Field(min_length=1, description="The `aud` that a token must carry.")
-    jwks_url: HttpUrl = Field(description="Where the issuer publishes its keys (RFC 7517).")
+    jwks_url: ExactUrl = Field(description="Where the issuer publishes its keys (RFC 7517).")
 
 
 class ServiceSettings(BaseSettings):
@@ -94,12 +134,20 @@ def load(kind: type[Settings]) -> Settings:
     repeated there, since any of them may be a secret.
     """
     try:
-        return kind()
+        settings = kind()
     except ValidationError as error:
         _refuse([(_variable(kind, item["loc"]), item["msg"].removeprefix("Value error, ")) for item in error.errors()])
     except SettingsError as error:
         cause = error.__cause__
         _refuse([(str(error).split('"')[1].upper() if '"' in str(error) else "settings", f"is not valid: {cause}")])
+    kafka = getattr(settings, "kafka", None)
+    if isinstance(kafka, KafkaSettings):
+        try:
+            kafka.ssl_context()
+        except OSError as error:
+            reason = f"is not a readable PEM file of certificates ({type(error).__name__})"
+            _refuse([("KAFKA__SSL_CA_FILE", reason)])
+    return settings
 
 
 def _variable(kind: type[BaseSettings], location: tuple[int | str, ...]) -> str:
