@@ -4,8 +4,14 @@ import argparse
 import asyncio
 import sys
 import warnings
+from pathlib import Path
 
+from pymongo.errors import PyMongoError
+
+from consent_gateway import catalog_command
 from consent_gateway.app import create_app
+from consent_gateway.catalog_command import UNUSABLE
+from consent_gateway.catalog_versions import bring
 from consent_gateway.core import NAME
 from consent_gateway.credentials import CredentialError
 from consent_gateway.errors import CatalogError
@@ -28,6 +34,7 @@ def main() -> None:
         "republish",
         help="send the current state of every tenant again, with cause snapshot: projected, never notified",
     )
+    _add_catalog(commands)
     arguments = parser.parse_args()
     settings = load(Settings)
     logs.configure(settings.log, service=NAME)
@@ -38,12 +45,34 @@ def main() -> None:
             count = asyncio.run(republish(settings))
             sys.stdout.write(f"{count} tenants will be sent again by the running service's relay\n")
             return
+        if arguments.command == "catalog":
+            report = asyncio.run(catalog_command.check(settings, arguments.file))
+            sys.stdout.write(catalog_command.shown(report, as_json=arguments.json))
+            raise SystemExit(report.exit_code)
         app = create_app(settings)
+        asyncio.run(bring(settings))
     except (CatalogError, CredentialError) as error:
         # A file that a setting names is missing or wrong: say which, and nothing else.
         sys.stderr.write(f"{error}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(UNUSABLE) from None
+    except PyMongoError as error:
+        sys.stderr.write(f"MONGO__URL: the database does not answer: {type(error).__name__}\n")
+        raise SystemExit(UNUSABLE) from None
     web.serve(app, settings.http)
+
+
+def _add_catalog(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    catalog = commands.add_parser("catalog", help="what a new catalogue file would do").add_subparsers(
+        dest="catalog_command", metavar="COMMAND", required=True
+    )
+    check = catalog.add_parser(
+        "check",
+        help="say what a file would do to which grants, before it is rolled out",
+        description="Compares the file with the active catalogue and every grant. Nothing is written.",
+        epilog="Exit code: 0 no grant changes, 1 grants change, 2 the file can't be rolled out.",
+    )
+    check.add_argument("file", type=Path, metavar="FILE", help="the new catalogue (YAML)")
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 if __name__ == "__main__":

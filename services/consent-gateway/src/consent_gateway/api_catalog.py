@@ -107,8 +107,8 @@ class FunctionShown(Shown):
             id=function.id,
             title=function.title,
             any_of=[NeedShown.of(need) for need in function.any_of],
-            licence=function.licence,
-            directory_roles=list(function.directory_roles),
+            licence=function.licence.title if function.licence else None,
+            directory_roles=[role.name for role in function.directory_roles],
         )
 
 

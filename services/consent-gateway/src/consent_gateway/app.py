@@ -36,7 +36,13 @@ def create_app(settings: Settings) -> FastAPI:
         seconds=settings.console.session_seconds,
         idle_seconds=settings.console.session_idle_seconds,
     )
-    indexes = Indexes(core.store.create_indexes, sessions.create_indexes)
+    # Nothing runs by a catalogue that isn't the active one.
+    indexes = Indexes(
+        core.store.create_indexes,
+        sessions.create_indexes,
+        core.reevaluation.create_indexes,
+        core.reevaluation.start,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -47,6 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
                 background(
                     relay=indexes.before(core.relay.run),
                     monitor=indexes.before(core.monitor.run),
+                    catalog=indexes.before(core.reevaluation.run),
+                    attempts=indexes.before(core.sweeper.run),
                     changes=core.changes.run(),
                 )
             )
@@ -79,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     checks = {
         "mongo": lambda: mongo.ping(core.database),
         "indexes": indexes.check,
+        "catalog": core.versions.check,
         "relay": core.relay.check,
     }
     web.install(app, checks=checks)

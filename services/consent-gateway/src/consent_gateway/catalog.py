@@ -1,7 +1,8 @@
 """The catalogue: permission sets, the apps that use them, and what each function of an app needs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from shared.events import Permission
@@ -39,8 +40,22 @@ class CatalogPermission:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedVersion:
+    """A version of a set that was announced. It takes the place of the one before at ``effective_from``, not sooner."""
+
+    version: int
+    effective_from: datetime
+    adds: tuple[CatalogPermission, ...]
+    removes: tuple[Permission, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PermissionSet:
-    """The unit of consent. ``apps`` are the ids of the apps that use it."""
+    """The unit of consent. ``apps`` are the ids of the apps that use it.
+
+    ``edition`` is that of the catalogue which the set was read from: a grant remembers it.
+    """
 
     id: str
     title: str
@@ -50,6 +65,20 @@ class PermissionSet:
     client_id: str
     permissions: tuple[CatalogPermission, ...]
     apps: tuple[str, ...]
+    planned: tuple[PlannedVersion, ...] = ()
+    edition: int = 0
+
+    def at(self, moment: datetime) -> "PermissionSet":
+        """The set as it is at this moment: planned versions whose date has come have taken its place."""
+        current = self
+        for plan in self.planned:
+            if plan.effective_from > moment:
+                break
+            kept = tuple(one for one in current.permissions if one.key not in plan.removes)
+            current = replace(
+                current, version=plan.version, permissions=(*kept, *plan.adds), planned=current.planned[1:]
+            )
+        return current
 
     @property
     def required(self) -> tuple[Permission, ...]:
@@ -80,6 +109,22 @@ class Need:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Licence:
+    """A licence of the tenant, and the service plans (``servicePlanName`` in Graph), any of which stands for it."""
+
+    title: str
+    service_plans: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectoryRole:
+    """A built-in role of Entra, by the id that is the same in every tenant."""
+
+    name: str
+    template_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Function:
     """What an app can do, given any one of the needs and the settings in Entra.
 
@@ -89,8 +134,8 @@ class Function:
     id: str
     title: str
     any_of: tuple[Need, ...]
-    licence: str | None
-    directory_roles: tuple[str, ...]
+    licence: Licence | None
+    directory_roles: tuple[DirectoryRole, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +153,15 @@ class App:
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """All sets and apps by id, in the order of the file."""
+    """All sets and apps by id, in the order of the file.
+
+    ``edition`` counts what was ever active, over all replicas: a newer version, and each planned one whose date came.
+    """
 
     version: int
     sets: Mapping[str, PermissionSet]
     apps: Mapping[str, App]
+    edition: int = 0
 
     def sharing_registration(self, permission_set: PermissionSet) -> tuple[PermissionSet, ...]:
         """The sets, this one included, that one Accept covers: they use the same client registration."""
@@ -132,3 +181,34 @@ class Catalog:
     def allows_return_to(self, url: str, permission_set_ids: Iterable[str]) -> bool:
         """Whether the URL is, to the letter, a return URL of an app that uses one of the sets."""
         return any(url in self.apps[app_id].return_urls for app_id in self.apps_of(permission_set_ids))
+
+
+class ActiveCatalog(Catalog):
+    """The catalogue that is active now. It reads like any other, and is replaced as a whole, never in parts."""
+
+    def __init__(self, catalog: Catalog) -> None:  # it holds a catalogue instead of the fields of one
+        self._now = catalog
+
+    def activate(self, catalog: Catalog) -> None:
+        """From now on it is this one."""
+        self._now = catalog
+
+    @property
+    def version(self) -> int:
+        """The file's version."""
+        return self._now.version
+
+    @property
+    def edition(self) -> int:
+        """Grows with every activation."""
+        return self._now.edition
+
+    @property
+    def sets(self) -> Mapping[str, PermissionSet]:
+        """The sets by id."""
+        return self._now.sets
+
+    @property
+    def apps(self) -> Mapping[str, App]:
+        """The apps by id."""
+        return self._now.apps

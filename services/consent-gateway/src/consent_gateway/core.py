@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from consent_gateway.catalog import Catalog
-from consent_gateway.catalog_file import load_catalog
+from consent_gateway.catalog import ActiveCatalog, Catalog
+from consent_gateway.catalog_file import load_catalog, read_catalog
+from consent_gateway.catalog_versions import CatalogVersions
 from consent_gateway.changes import Changes
 from consent_gateway.checks import Rules as CheckRules
 from consent_gateway.consent import Consent
@@ -18,6 +19,7 @@ from consent_gateway.ledger import Ledger
 from consent_gateway.monitor import Monitor
 from consent_gateway.neighbours import Neighbours
 from consent_gateway.operations import Operations
+from consent_gateway.reevaluation import Reevaluation
 from consent_gateway.registrations import Registrations
 from consent_gateway.settings import Settings
 from consent_gateway.starts import Rules, Starts
@@ -43,7 +45,9 @@ def utc_now() -> datetime:
 class Core:
     """Everything but HTTP. Nothing is connected before it is used."""
 
-    catalog: Catalog
+    catalog: ActiveCatalog
+    versions: CatalogVersions
+    reevaluation: Reevaluation
     database: "Database"
     store: Store
     operations: Operations
@@ -62,7 +66,8 @@ class Core:
         Raises:
             CatalogError, CredentialError: a file that a setting names can't be used; the message is one line.
         """
-        catalog = load_catalog(settings.catalog.path, settings.catalog.client_ids)
+        # What this replica's file says, until the database says what is active.
+        catalog = ActiveCatalog(load_catalog(settings.catalog.path, settings.catalog.client_ids))
         entra = Entra.of(settings.entra, catalog)
         database = mongo.connect(settings.mongo)
         owner = f"{NAME}-{secrets.token_hex(4)}"
@@ -84,8 +89,20 @@ class Core:
             committed=relay.poke,
             clock=utc_now,
         )
+        versions = CatalogVersions(database, read_catalog(settings.catalog.path), catalog, settings.catalog.client_ids)
         return cls(
             catalog=catalog,
+            versions=versions,
+            reevaluation=Reevaluation(
+                database,
+                ledger,
+                catalog,
+                versions,
+                owner=owner,
+                per_second=settings.catalog.per_second,
+                committed=relay.poke,
+                clock=utc_now,
+            ),
             database=database,
             store=store,
             operations=Operations(ledger, catalog),

@@ -6,8 +6,8 @@ from typing import Any
 
 from consent_gateway.attempts import Attempt, Leg, Phase
 from consent_gateway.errors import Kind
-from consent_gateway.grants import Entra, Grant, Health, Tenant
-from shared.events import HeldApp, Permission
+from consent_gateway.grants import Entra, Facts, Grant, Health, Tenant
+from shared.events import AdditionalSetting, HeldApp, Permission, PlannedChange
 from shared.mongo import Document
 
 
@@ -44,15 +44,18 @@ _PLAIN = (
     "attempt_id",
     "revision",
 )
+_FROM_CATALOG = ("available_version", "catalog_edition")
 _HEALTH = tuple(Health.__dataclass_fields__)
 
 
 def grant_fields(grant: Grant) -> Document:
     """The ``$set`` of a grant. The check's lease isn't part of it: its holder may still be at work."""
-    fields: Document = {name: getattr(grant, name) for name in _PLAIN}
+    fields: Document = {name: getattr(grant, name) for name in (*_PLAIN, *_FROM_CATALOG)}
     fields |= {name: [p.model_dump() for p in getattr(grant, name)] for name in _PERMISSIONS}
     fields |= {"entra": str(grant.entra), "status": str(grant.status), "usable": grant.usable}
     fields |= {"apps": list(grant.apps), "held_apps": [held.model_dump() for held in grant.held_apps]}
+    for name in ("additional", "planned", "settings"):
+        fields[name] = [one.model_dump() for one in getattr(grant, name)]
     return fields | health_fields(grant.health)
 
 
@@ -66,11 +69,16 @@ def grant_of(document: Document) -> Grant:
     check: Document = document.get("check", {})
     fields: dict[str, Any] = {name: document[name] for name in _PLAIN}
     fields |= {name: tuple(Permission(**p) for p in document[name]) for name in _PERMISSIONS}
+    # Grants of before the first catalogue edition have none of these.
+    fields |= {name: document[name] for name in _FROM_CATALOG if name in document}
     return Grant(
         **fields,
         entra=Entra(document["entra"]),
         apps=tuple(document["apps"]),
         held_apps=tuple(HeldApp(**held) for held in document["held_apps"]),
+        additional=tuple(Permission(**one) for one in document.get("additional", ())),
+        planned=tuple(PlannedChange(**one) for one in document.get("planned", ())),
+        settings=tuple(AdditionalSetting(**one) for one in document.get("settings", ())),
         health=Health(**{name: check[name] for name in _HEALTH if name in check}),
     )
 
@@ -88,6 +96,31 @@ def tenant_of(document: Document, grants: Sequence[Grant] = (), people: Mapping[
         connected=document["connected"],
         grants=tuple(grants),
         people=dict(people or {}),
+        facts=facts_of(document.get("facts")),
+    )
+
+
+def facts_document(facts: Facts) -> Document:
+    """What was read of a tenant's settings. Client ids are values: a field's name is no place for data."""
+    return {
+        "directory_roles": [
+            {"client_id": client_id, "template_ids": sorted(roles)}
+            for client_id, roles in sorted(facts.directory_roles.items())
+        ],
+        "service_plans": sorted(facts.service_plans) if facts.service_plans is not None else None,
+        "read_at": facts.read_at,
+    }
+
+
+def facts_of(document: Document | None) -> Facts:
+    """What was read; nothing is known where nothing was."""
+    if document is None:
+        return Facts()
+    plans = document["service_plans"]
+    return Facts(
+        directory_roles={one["client_id"]: frozenset(one["template_ids"]) for one in document["directory_roles"]},
+        service_plans=frozenset(plans) if plans is not None else None,
+        read_at=document["read_at"],
     )
 
 

@@ -34,6 +34,10 @@ def _said(grant: Grant) -> tuple[object, ...]:
         grant.granted_at,
         grant.granted_by,
         grant.attempt_id,
+        grant.available_version,
+        set(grant.additional),
+        grant.planned,
+        set(grant.settings),
     )
 
 
@@ -86,4 +90,8 @@ def event_of(
         granted_by=after.granted_by,
         verified_at=after.verified_at,
         attempt_id=after.attempt_id,
+        available_version=after.available_version,
+        additional=after.additional,
+        planned=after.planned,
+        settings=after.settings,
     )

@@ -3,12 +3,13 @@
 Stored are what Entra says (``entra``) and whether the customer blocked it (``blocked``); status and usable follow.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
 from consent_gateway.catalog import PermissionSet
-from shared.events import HeldApp, Permission
+from shared.events import AdditionalSetting, HeldApp, Permission, PlannedChange
 
 
 class Status(StrEnum):
@@ -85,6 +86,14 @@ class Grant:
     granted_by: str | None = None
     verified_at: datetime | None = None
     attempt_id: str | None = None
+    # What the active catalogue asks for beyond what was accepted, and what it announces; ``catalog_edition`` is the
+    # edition by which this was found.
+    available_version: int | None = None
+    additional: tuple[Permission, ...] = ()
+    planned: tuple[PlannedChange, ...] = ()
+    catalog_edition: int = 0
+    # Additional settings in Entra that are known to be missing.
+    settings: tuple[AdditionalSetting, ...] = ()
     revision: int = 0
     health: Health = Health()
 
@@ -115,6 +124,18 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What Graph says of a tenant beside permissions; what could not be read is not in here.
+
+    ``directory_roles`` are the template ids of the roles of our service principals, by client id.
+    """
+
+    directory_roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    service_plans: frozenset[str] | None = None
+    read_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tenant:
     """A tenant of an account with its grants, for the screen. ``people`` are names by object id, where known."""
 
@@ -128,6 +149,7 @@ class Tenant:
     connected: bool = False
     grants: tuple[Grant, ...] = ()
     people: dict[str, str]
+    facts: Facts = field(default_factory=Facts)
 
 
 def accept(
@@ -167,11 +189,28 @@ def accept(
         granted_by=administrator,
         verified_at=survives.verified_at if survives else None,
         attempt_id=attempt_id,
+        planned=announced(permission_set),
+        catalog_edition=permission_set.edition,
+        settings=survives.settings if survives else (),
         revision=previous.revision if previous else 0,
         health=Health(
             next_at=first_check_at,
             last_good_at=survives.health.last_good_at if survives else None,
         ),
+    )
+
+
+def announced(permission_set: PermissionSet) -> tuple[PlannedChange, ...]:
+    """The planned versions of a set, as events tell them."""
+    return tuple(
+        PlannedChange(
+            version=plan.version,
+            effective_from=plan.effective_from,
+            adds=tuple(permission.key for permission in plan.adds),
+            removes=plan.removes,
+            reason=plan.reason,
+        )
+        for plan in permission_set.planned
     )
 
 
@@ -190,6 +229,10 @@ def gone(grant: Grant, reason: Reason) -> Grant:
         missing=grant.accepted if reason is not Reason.DISCONNECTED else (),
         extra=(),
         unverified=(),
+        available_version=None,
+        additional=(),
+        planned=(),
+        settings=(),
         health=replace(grant.health, next_at=None),
     )
 

@@ -37,13 +37,14 @@ RACES = 20
 class Change:
     """What is to be done to a tenant.
 
-    ``grants`` are those that change, in the order of their events. For the ``accepted`` ones the apps are settled here:
-    they depend on the slots. ``organization`` is the tenant's description, where it was read anew. ``removed`` is the
-    reason of a disconnection.
+    ``grants`` are those that change, in the order of their events. For the ``accepted`` ones, and for the
+    ``reassigned`` ones whose apps the catalogue changed, the apps are settled here: they depend on the slots.
+    ``organization`` is the tenant's description, where it was read anew. ``removed`` is the reason of a disconnection.
     """
 
     grants: Sequence[Grant] = ()
     accepted: frozenset[str] = frozenset()
+    reassigned: frozenset[str] = frozenset()
     organization: Organization | None = None
     removed: str | None = None
     cause: str
@@ -168,7 +169,7 @@ class Ledger:
         """The changed grants with the apps that their tenant gets, and others of the tenant that change with them."""
         after = {grant.permission_set_id: grant for grant in change.grants}
         won: dict[str, int] = {}
-        for set_id in sorted(change.accepted):
+        for set_id in sorted(change.accepted | change.reassigned):
             after[set_id] = await self._with_apps(after[set_id], slots, won)
         for set_id, grant in turn.grants.items():
             held = {held.app_id for held in grant.held_apps} & won.keys()
@@ -179,12 +180,15 @@ class Ledger:
         live = [grant for grant in {**turn.grants, **after}.values() if grant.live]
         kept = {app_id for grant in live for app_id in grant.apps}
         had = {app_id for set_id in after if set_id in turn.grants for app_id in turn.grants[set_id].apps}
-        for app_id in sorted(self._catalog.limited_apps(had - kept)):
+        # An app that had an epoch was limited, whatever the catalogue says of it now.
+        limited = {app_id for grant in turn.grants.values() for app_id in grant.app_epochs}
+        for app_id in sorted((had - kept) & limited | set(self._catalog.limited_apps(had - kept))):
             await slots.release(app_id, turn.tenant_id)
         return after
 
     async def _with_apps(self, grant: Grant, slots: Slots, won: dict[str, int]) -> Grant:
-        apps = self._catalog.sets[grant.permission_set_id].apps
+        wanted = self._catalog.sets.get(grant.permission_set_id)
+        apps = wanted.apps if wanted is not None else ()
         grant = replace(grant, apps=apps, held_apps=(), app_epochs={})
         for app_id in sorted(self._catalog.limited_apps(apps)):
             answer = await slots.take(app_id, grant.tenant_id)

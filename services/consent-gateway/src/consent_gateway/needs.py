@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consent_gateway.catalog import App, Catalog, Function, Need, PermissionSet
+from consent_gateway.catalog import App, Catalog, Function, PermissionSet
+from consent_gateway.functions import brought_by, satisfied, sets_for
 from consent_gateway.grants import Tenant
 from consent_gateway.texts import alternatives, listed, plain
 
@@ -79,8 +80,8 @@ def affected(catalog: Catalog, lost: PermissionSet, tenant: Tenant) -> tuple[Aff
         Affected(app=app.name, function=function.title)
         for app in (catalog.apps[each] for each in lost.apps if each in catalog.apps)
         for function in app.functions
-        if any(_brought_by(lost, need) for need in function.any_of)
-        and not any(_satisfied(need, app, tenant) for need in function.any_of)
+        if any(brought_by(lost, need) for need in function.any_of)
+        and not any(satisfied(need, app, tenant) for need in function.any_of)
     )
 
 
@@ -105,10 +106,10 @@ def from_app(catalog: Catalog, app: App, tenants: Sequence[Tenant]) -> FromApp:
 
 
 def _function_state(catalog: Catalog, app: App, function: Function, tenants: Sequence[Tenant]) -> FunctionState:
-    works = [tenant for tenant in tenants if any(_satisfied(need, app, tenant) for need in function.any_of)]
+    works = [tenant for tenant in tenants if any(satisfied(need, app, tenant) for need in function.any_of)]
     if works:
         return FunctionState(title=function.title, works_on=listed([tenant_name(each) for each in works]))
-    sets = list(dict.fromkeys(found for need in function.any_of if (found := _set_for(need, app, catalog))))
+    sets = sets_for(function, app, catalog)
     soon = [each for each in tenants if any(_status_on(each, wanted) == "verifying" for wanted in sets)]
     if soon:
         return FunctionState(title=function.title, verifying_on=listed([tenant_name(each) for each in soon]))
@@ -119,27 +120,6 @@ def _function_state(catalog: Catalog, app: App, function: Function, tenants: Seq
         lacks=alternatives([plain("quoted", text=wanted.title) for wanted in sets]),
         actions=tuple(filter(None, actions)),
     )
-
-
-def _satisfied(need: Need, app: App, tenant: Tenant) -> bool:
-    """Whether the app may use, on this tenant, all that the need asks for."""
-    mine = [grant for grant in tenant.grants if grant.usable and app.id in grant.apps]
-    if need.permission_set_id is not None:
-        return any(grant.permission_set_id == need.permission_set_id and not grant.missing for grant in mine)
-    return set(need.permissions) <= {permission for grant in mine for permission in grant.permissions}
-
-
-def _brought_by(permission_set: PermissionSet, need: Need) -> bool:
-    """Whether this set alone brings what the need asks for."""
-    if need.permission_set_id is not None:
-        return need.permission_set_id == permission_set.id
-    return set(need.permissions) <= set(permission_set.required)
-
-
-def _set_for(need: Need, app: App, catalog: Catalog) -> PermissionSet | None:
-    """The first of the app's sets that brings what the need asks for."""
-    mine = (catalog.sets[each] for each in app.sets if each in catalog.sets)
-    return next((each for each in mine if _brought_by(each, need)), None)
 
 
 def _status_on(tenant: Tenant | None, wanted: PermissionSet) -> str | None:

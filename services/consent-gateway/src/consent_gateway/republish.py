@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from consent_gateway.catalog_file import load_catalog
+from consent_gateway.catalog_versions import active_catalog
 from consent_gateway.ledger import Books, Change, Ledger
 from consent_gateway.settings import Settings
 from consent_gateway.verification import SYSTEM
@@ -22,9 +22,9 @@ async def republish(settings: Settings) -> int:
     Raises:
         PyMongoError: MongoDB can't be reached.
     """
-    catalog = load_catalog(settings.catalog.path, settings.catalog.client_ids)
     database = mongo.connect(settings.mongo)
     try:
+        catalog = await active_catalog(database, settings.catalog)
         ledger = Ledger(database, catalog, cloud=settings.entra.cloud, exclusive=settings.tenant_sharing == "exclusive")
         return await _send_all(database, ledger)
     finally:

@@ -29,6 +29,9 @@ class CatalogSettings(BaseModel):
     client_ids: dict[str, TenantId] = Field(
         description="Client id of every client registration that the catalogue uses, as JSON: registration -> GUID."
     )
+    per_second: float = Field(
+        100.0, gt=0, description="How many tenants a second are looked at when another catalogue became active."
+    )
 
 
 class EntraSettings(BaseModel):
@@ -111,3 +114,10 @@ class Settings(ServiceSettings):
     tenant_sharing: Literal["exclusive", "shared"] = Field(
         "exclusive", description="Whether a tenant that one account holds can be connected by another one too."
     )
+
+    @model_validator(mode="after")
+    def _audiences_differ(self) -> Self:
+        """An ID token of the console's sign-in must never pass for an access token of the API."""
+        if self.auth.audience == self.console.client_id:
+            raise ValueError("AUTH__AUDIENCE must differ from CONSOLE__CLIENT_ID")
+        return self
