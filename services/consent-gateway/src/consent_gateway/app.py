@@ -54,7 +54,6 @@ def create_app(settings: Settings) -> FastAPI:
                     relay=indexes.before(core.relay.run),
                     monitor=indexes.before(core.monitor.run),
                     catalog=indexes.before(core.reevaluation.run),
-                    attempts=indexes.before(core.sweeper.run),
                     changes=core.changes.run(),
                 )
             )
