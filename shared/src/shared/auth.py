@@ -1,6 +1,7 @@
 """Bearer tokens of the platform's issuer: who is calling, and for which account or app (RFC 6750, RFC 9068)."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -10,7 +11,9 @@ import httpx
 import jwt
 import structlog
 from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
 
+from shared.events import AccountId, Slug
 from shared.problems import Problem
 from shared.settings import AuthSettings
 
@@ -21,6 +24,10 @@ LEEWAY_SECONDS = 30
 KEYS_FRESH_SECONDS = 600.0
 # An unknown key id makes us fetch the keys again, but a stranger can't make us do it more often than this.
 KEYS_RETRY_SECONDS = 10.0
+# As long as no key is known at all, every request needs one: ask again soon, but not once per request.
+NO_KEYS_RETRY_SECONDS = 1.0
+# Of one fetch as a whole: a client's own timeouts begin anew with every byte.
+FETCH_SECONDS = 5.0
 
 Role = Literal["viewer", "operator", "admin", "app", "staff"]
 # What a role may do includes what the roles before it may do; `app` and `staff` stand beside this ladder.
@@ -31,8 +38,16 @@ _LADDER: dict[str, frozenset[str]] = {
 }
 
 
+_ACCOUNT_ID: TypeAdapter[str | None] = TypeAdapter(AccountId | None)
+_APP_ID: TypeAdapter[str | None] = TypeAdapter(Slug | None)
+
+
 class InvalidToken(Exception):
     """The token is not one to be trusted; the message says why without repeating it."""
+
+
+class KeysUnavailable(Exception):
+    """No key of the issuer is known, because it can't be reached or publishes nothing that is usable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +72,14 @@ def principal_of(claims: dict[str, Any]) -> Principal:
     Raises:
         InvalidToken: a claim that decides what may be read is missing or has the wrong type.
     """
-    account, app, roles = claims.get("account_id"), claims.get("app_id"), claims.get("roles", [])
+    roles, name = claims.get("roles", []), claims.get("account_name")
     if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
         raise InvalidToken("roles is not a list")
-    if not all(value is None or isinstance(value, str) for value in (account, app)):
-        raise InvalidToken("account_id or app_id is not a string")
+    try:
+        account = _ACCOUNT_ID.validate_python(claims.get("account_id"), strict=True)
+        app = _APP_ID.validate_python(claims.get("app_id"), strict=True)
+    except ValidationError:
+        raise InvalidToken("account_id or app_id is not an id") from None
     if "app" in roles and not app:
         raise InvalidToken("an app's token must name its app_id")
     if set(roles) & _LADDER.keys() and not account:
@@ -69,7 +87,7 @@ def principal_of(claims: dict[str, Any]) -> Principal:
     return Principal(
         subject=str(claims["sub"]),
         account_id=account,
-        account_name=claims.get("account_name"),
+        account_name=name if isinstance(name, str) else None,
         app_id=app,
         roles=frozenset(roles),
         expires_at=int(claims["exp"]),
@@ -77,7 +95,10 @@ def principal_of(claims: dict[str, Any]) -> Principal:
 
 
 class KeySet:
-    """An issuer's published keys: cached, fetched again when a key id is unknown, bounded in how often."""
+    """An issuer's published keys: cached, fetched again when a key id is unknown, bounded in how often.
+
+    Nobody waits for the issuer to use a key that is known: what has grown old is fetched beside the requests.
+    """
 
     def __init__(self, url: str, client: httpx.AsyncClient) -> None:
         self._url = url
@@ -85,40 +106,64 @@ class KeySet:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched = float("-inf")
         self._tried = float("-inf")
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, key_id: str) -> jwt.PyJWK:
         """The key with this id.
 
         Raises:
             InvalidToken: the issuer has no such key.
-            httpx.HTTPError: no keys are known and the issuer can't be reached.
+            KeysUnavailable: no keys are known, and none can be had now.
         """
-        if key_id not in self._keys or monotonic() - self._fetched > KEYS_FRESH_SECONDS:
-            async with self._lock:
-                await self._refresh(key_id)
+        known = self._keys.get(key_id)
+        if known is not None:
+            if monotonic() - self._fetched > KEYS_FRESH_SECONDS:
+                self._refresh()
+            return known
+        fetching = self._refresh()
+        if fetching is not None:
+            await asyncio.shield(fetching)  # others wait for it too
+        if not self._keys:
+            raise KeysUnavailable
         try:
             return self._keys[key_id]
         except KeyError:
             raise InvalidToken("signed with an unknown key") from None
 
-    async def _refresh(self, key_id: str) -> None:
-        now = monotonic()
-        fresh = key_id in self._keys and now - self._fetched <= KEYS_FRESH_SECONDS
-        if fresh or (self._keys and now - self._tried < KEYS_RETRY_SECONDS):
-            return
-        self._tried = now
+    def _refresh(self) -> asyncio.Task[None] | None:
+        """The fetch under way, started unless the last one ended a moment ago."""
+        if self._fetching is None:
+            pause = KEYS_RETRY_SECONDS if self._keys else NO_KEYS_RETRY_SECONDS
+            if monotonic() - self._tried >= pause:
+                self._fetching = asyncio.create_task(self._fetch())
+        return self._fetching
+
+    async def _fetch(self) -> None:
         try:
-            answer = await self._client.get(self._url)
+            async with asyncio.timeout(FETCH_SECONDS):
+                answer = await self._client.get(self._url)
             answer.raise_for_status()
-            keys = jwt.PyJWKSet.from_dict(answer.json()).keys
-        except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+            self._keys = _keys_of(answer.json())
+            self._fetched = monotonic()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the issuer's answer, its keys stay as they are
             log.warning("auth.keys_unavailable", error=type(error).__name__)
-            if not self._keys:
-                raise
-            return
-        self._keys = {key.key_id: key for key in keys if key.key_id}
-        self._fetched = now
+        finally:
+            self._tried = monotonic()
+            self._fetching = None
+
+
+def _keys_of(published: Any) -> dict[str, jwt.PyJWK]:  # noqa: ANN401 - whatever the issuer answers
+    entries = published.get("keys") if isinstance(published, dict) else None
+    keys: dict[str, jwt.PyJWK] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        # A key of a kind that we don't know, or that can't be used, is left out (RFC 7517, section 5).
+        with contextlib.suppress(jwt.PyJWTError, ValueError, TypeError, AttributeError):
+            key = jwt.PyJWK(entry)
+            if isinstance(key.key_id, str) and key.key_id:
+                keys[key.key_id] = key
+    if not keys:
+        raise ValueError("no usable key")
+    return keys
 
 
 class TokenVerifier:
@@ -139,7 +184,7 @@ class TokenVerifier:
 
         Raises:
             InvalidToken: it isn't valid.
-            httpx.HTTPError: the issuer's keys can't be fetched.
+            KeysUnavailable: the issuer's keys can't be fetched.
         """
         try:
             header = jwt.get_unverified_header(token)
@@ -155,7 +200,7 @@ class TokenVerifier:
                     options={"require": ["exp", "iat", "iss", "aud", "sub"]},
                 )
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, OverflowError) as error:
             raise InvalidToken(type(error).__name__) from None
 
     async def principal(self, token: str) -> Principal:
@@ -174,7 +219,7 @@ def bearer(verifier: TokenVerifier) -> Callable[[Request], Awaitable[Principal]]
             return await verifier.principal(token.strip())
         except InvalidToken as error:
             raise _unauthorized(f"The access token is not valid ({error}).", error="invalid_token") from None
-        except (httpx.HTTPError, ValueError):
+        except KeysUnavailable:
             detail = "The issuer's keys can't be fetched. Try again shortly."
             raise Problem(503, "issuer_unavailable", detail, headers={"Retry-After": "5"}) from None
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from consent_gateway.security import origin_of
 from consent_gateway.sessions import Identity
 from consent_gateway.settings import ConsoleSettings
-from shared.auth import InvalidToken, KeySet, TokenVerifier, principal_of
+from shared.auth import InvalidToken, KeySet, KeysUnavailable, TokenVerifier, principal_of
 
 log = structlog.get_logger(__name__)
 
@@ -114,8 +114,8 @@ class Provider:
             principal = principal_of(claims)
         except InvalidToken as error:
             raise SignInRefused(str(error)) from None
-        except (httpx.HTTPError, ValueError) as error:
-            raise ProviderUnavailable(type(error).__name__) from None
+        except KeysUnavailable:
+            raise ProviderUnavailable("no keys") from None
         name = claims.get("name")
         return Identity(principal=principal, name=name if isinstance(name, str) else None, **tokens)
 
