@@ -33,6 +33,11 @@ def not_found(what: str) -> Problem:
     return Problem(404, "not_found", f"There is no such {what}, or it belongs to another account.")
 
 
+def too_large(detail: str) -> Problem:
+    """413: the body is larger than what is read here."""
+    return Problem(413, "content_too_large", detail)
+
+
 def response(problem: Problem) -> JSONResponse:
     """The problem as ``application/problem+json``."""
     body: dict[str, Any] = {
@@ -64,6 +69,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 413:
+            return response(too_large("Send less."))
         code = http.HTTPStatus(error.status_code).name.lower()
         return response(Problem(error.status_code, code, str(error.detail), headers=error.headers))
 

@@ -14,6 +14,8 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Query
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
+from starlette.datastructures import Headers
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
@@ -24,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 REQUESTS = Histogram("http_request_seconds", "Time to the end of an answer.", ["method", "route", "status"])
 CHECK_TIMEOUT_SECONDS = 3.0
+MAX_BODY_BYTES = 64 * 1024
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
 Check = Callable[[], Awaitable[None]]
@@ -98,10 +101,33 @@ class AccessLog:
             )
 
 
-def install(app: FastAPI, *, checks: Mapping[str, Check]) -> None:
-    """Give an application its probes, its access log and its problem details."""
+class BodyLimit:
+    """ASGI middleware: refuses a body that is too large; FastAPI reads it all before anybody is asked for a token."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = RequestBodyLimitMiddleware(app, max_bytes)  # counts what comes without a length
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, or answer 400 or 413 without having read its body."""
+        length = Headers(scope=scope).get("content-length") if scope["type"] == "http" else None
+        problem: problems.Problem | None = None
+        if length is not None and not (length.isascii() and length.isdigit()):
+            problem = problems.Problem(400, "invalid_content_length", "Content-Length is not a number.")
+        elif length is not None and (len(length) > 15 or int(length) > self._max_bytes):
+            problem = problems.too_large(f"Send at most {self._max_bytes} bytes.")
+        if problem is None:
+            await self._app(scope, receive, send)
+            return
+        problem.headers["Connection"] = "close"
+        await problems.response(problem)(scope, receive, send)
+
+
+def install(app: FastAPI, *, checks: Mapping[str, Check], max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    """Give an application its probes, its access log, its problem details and a limit to what it reads."""
     problems.install(app)
     app.include_router(probes(checks))
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     app.add_middleware(AccessLog)
 
 

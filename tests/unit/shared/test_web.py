@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -135,3 +135,62 @@ def test_a_library_that_repeats_itself_is_heard_once(written: Callable[[], list[
         logging.getLogger("ours").error("said")
     events = [line["event"] for line in written()]
     assert (events.count("Unable to connect to localhost"), events.count("said")) == (1, 100)
+
+
+@pytest.fixture
+def posts() -> FastAPI:
+    """An application that reads JSON, and asks for nothing before it has."""
+    app = FastAPI()
+    web.install(app, checks={}, max_body_bytes=1000)
+
+    @app.post("/x")
+    async def x(body: dict[str, str]) -> dict[str, int]:
+        return {"read": len(body["text"])}
+
+    return app
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_unread(
+    posts: FastAPI, written: Callable[[], list[dict[str, Any]]]
+) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        read += 1
+        yield b"x"
+
+    async with client_of(posts) as client:
+        fits = await client.post("/x", json={"text": "x" * 900})
+        large = await client.post("/x", content=body(), headers={"content-length": "1001"})
+        absurd = await client.post("/x", content=body(), headers={"content-length": "9" * 5000})
+    assert (fits.json(), read) == ({"read": 900}, 0)
+    for answer in (large, absurd):
+        assert (answer.status_code, answer.json()["code"]) == (413, "content_too_large")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["connection"] == "close"
+    assert [line["status"] for line in written() if line["event"] == "http.request"] == [200, 413, 413]
+
+
+async def test_a_body_without_a_length_is_read_up_to_the_limit_and_no_further(posts: FastAPI) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield b"x" * 300
+
+    async with client_of(posts) as client:
+        answer = await client.post("/x", content=body(), headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "content_too_large")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert read < 100
+
+
+@pytest.mark.parametrize("length", ["many", "-1", "1_0", "1.0", "0x10", "\u0661"])
+async def test_a_length_that_is_none_is_the_callers_mistake(posts: FastAPI, length: str) -> None:
+    headers = [(b"content-length", length.encode()), (b"content-type", b"application/json")]
+    async with client_of(posts) as client:
+        answer = await client.post("/x", content=b"{}", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_content_length")
