@@ -1,5 +1,6 @@
 """The gateway's settings (docs/configuration.md is made from this file)."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -49,19 +50,30 @@ class EntraSettings(BaseModel):
     client_secret: SecretStr | None = Field(
         None, description="Secret of every registration without a credential of its own in the credentials directory."
     )
+    client_secret_path: Path | None = Field(
+        None, description="File with that secret, read anew on each use; goes before ENTRA__CLIENT_SECRET."
+    )
     client_certificate_path: Path | None = Field(
         None, description="PEM file with key and certificate; used as the client secret is, and goes before it."
     )
     credentials_dir: Path | None = Field(
         None, description="Directory of `{client_id}.pem`, `.jwt` (federated assertion) and `.secret`; re-read on use."
     )
+    credential_expires: dict[str, date] = Field(
+        default_factory=dict,
+        description="Last day of secrets, as JSON: client id -> date. Certificates and assertions say it themselves; "
+        "where this doesn't, the home tenant is asked.",
+    )
     timeout_seconds: float = Field(10.0, gt=0, description="Bound of one request to Entra or Graph.")
     concurrency: int = Field(32, ge=1, description="Requests to Entra in flight at once, over all tenants.")
 
     @model_validator(mode="after")
     def _has_a_credential(self) -> Self:
-        if not (self.client_secret or self.client_certificate_path or self.credentials_dir):
-            raise ValueError("set ENTRA__CLIENT_SECRET, ENTRA__CLIENT_CERTIFICATE_PATH or ENTRA__CREDENTIALS_DIR")
+        if not (self.client_secret or self.client_secret_path or self.client_certificate_path or self.credentials_dir):
+            raise ValueError(
+                "set ENTRA__CLIENT_SECRET, ENTRA__CLIENT_SECRET_PATH, ENTRA__CLIENT_CERTIFICATE_PATH or "
+                "ENTRA__CREDENTIALS_DIR"
+            )
         return self
 
 
