@@ -144,6 +144,34 @@ async def test_the_end_of_a_subscription_ends_its_pending_rows_alone(store: Deli
     assert list(await store.due()) == ["t"]
 
 
+async def test_what_an_endpoint_took_is_on_record_even_if_its_subscription_ended_meanwhile(
+    store: DeliveryStore,
+) -> None:
+    await store.insert([row("taken", claim="c"), row("gone", claim="c")], now=NOW)
+    assert await store.end_all("s", reason="subscription_disabled", before=LATER, now=NOW) == 2
+    gone = Verdict(status="dead", reason="endpoint_gone")
+    assert await store.record([result("taken", "c", DELIVERED), result("gone", "c", gone)], now=NOW) == 2
+    found = {each.id: (each.status, each.reason) for each in await store.list_of("s", status=None, after=None, limit=9)}
+    assert found == {"taken": ("delivered", None), "gone": ("dead", "endpoint_gone")}
+
+
+async def test_what_was_begun_later_does_not_end_with_what_was_there_before(store: DeliveryStore) -> None:
+    """The subscription was read as disabled at NOW; its owner has recovered it since."""
+    await store.insert([row("before", claim="c")], now=NOW - timedelta(seconds=1))
+    await store.insert([row("revived", claim="c")], now=NOW - timedelta(seconds=1))
+    await store.record([result("revived", "c", Verdict(status="dead", reason="too_old"))], now=NOW)
+    await store.revive("s", ["revived"], before=NOW, now=LATER)
+    assert await store.end_all("s", reason="subscription_disabled", before=NOW, now=LATER) == 1
+    claimed, _ = await store.claim({"s": 9}, claim="d", now=LATER, until=LATER)
+    assert [each.id for each in claimed] == ["revived"]
+
+
+async def test_what_died_again_since_is_not_revived_a_second_time(store: DeliveryStore) -> None:
+    await store.insert([row("a", claim="c")], now=LATER)
+    await store.record([result("a", "c", Verdict(status="dead", reason="too_old"))], now=LATER)
+    assert await store.revive("s", ["a"], before=NOW, now=LATER) == 0
+
+
 async def test_the_dead_are_revived_and_the_delivered_are_not(store: DeliveryStore) -> None:
     await store.insert([row("dead", claim="c"), row("delivered", claim="c")], now=NOW)
     await store.record([result("delivered", "c", DELIVERED)], now=NOW)

@@ -1,10 +1,12 @@
 """What survives: positions that beat the group's offsets, records that can't be read, infrastructure that goes away."""
 
 import secrets
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from notifier.clock import ServerClock
 from notifier.delivery_store import DeliveryStore
@@ -13,7 +15,7 @@ from notifier.store import EventStore
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Subscription
 from shared import mongo
-from shared.kafka import Record
+from shared.kafka import Record, record_of
 from shared.topics import dead_letter_topic
 from support.eventually import eventually
 from support.notifying import new_subscription
@@ -74,6 +76,7 @@ async def test_what_can_not_be_read_goes_to_the_dead_letters_and_holds_nobody_up
         Record(topic=stage.topic.name, key=b"k", value=b"{}", headers=[*headers, status_type]),
         Record(topic=stage.topic.name, key=b"k", value=None, headers=[*headers, status_type]),
         Record(topic=stage.topic.name, key=b"k", value=b"{}", headers=[("ce_id", b"\xff\xfe")]),
+        beyond_the_calendar(stage),
     ]
     unknown = Record(
         topic=stage.topic.name, key=b"k", value=b"{}", headers=[*headers, ("ce_type", b"visionone.entra.New.v1")]
@@ -86,8 +89,42 @@ async def test_what_can_not_be_read_goes_to_the_dead_letters_and_holds_nobody_up
             lambda found: len(found) >= len(bad),
         )
         # The positions pass the bad records once their letters are written.
-        await eventually(lambda: positions_total(database), lambda total: total == 7)
+        await eventually(lambda: positions_total(database), lambda total: total == 8)
     assert [record.value for record in letters] == [record.value for record in bad]
+
+
+def beyond_the_calendar(stage: Any) -> Record:
+    """A record in order but for its time, which in UTC is before the year 1."""
+    made = record_of(stage.topic, status_event())
+    headers = [(name, b"0001-01-01T00:00:00+14:00" if name == "ce_time" else value) for name, value in made.headers]
+    return replace(made, headers=headers)
+
+
+async def test_old_news_is_not_told_to_who_subscribes_now(
+    stage: Any, subscriptions: SubscriptionStore, deliveries: DeliveryStore
+) -> None:
+    """As when a topic is read again: what counts is when a record came to Kafka. What comes late is news."""
+    endpoint, since_ever = await stage.make_receiver(), await stage.make_receiver()
+    now = datetime.now(UTC)
+    young = await stage.subscribe(endpoint.url, app_id="search", hears_from=now)
+    await stage.subscribe(since_ever.url, app_id="search")
+    hours_ago = int((now - timedelta(hours=2)).timestamp() * 1000)
+    old, fresh = status_event(), status_event()
+    late = replace(status_event(), time=now - timedelta(hours=2))
+    producer = AIOKafkaProducer(bootstrap_servers=stage.kafka.bootstrap_servers)
+    await producer.start()
+    try:
+        record = record_of(stage.topic, old)
+        sent = {"key": record.key, "value": record.value, "headers": list(record.headers)}
+        await producer.send_and_wait(stage.topic.name, timestamp_ms=hours_ago, **sent)
+    finally:
+        await producer.stop()
+    async with stage.start():
+        await stage.publish(late, fresh)
+        await eventually(lambda: arrived(since_ever), lambda ids: ids == {old.id, late.id, fresh.id}, within=40)
+        await eventually(lambda: arrived(endpoint), lambda ids: ids == {late.id, fresh.id})
+    rows = await deliveries.list_of(young.id, status=None, after=None, limit=10)
+    assert {row.event_id for row in rows} == {late.id, fresh.id}
 
 
 async def test_events_of_a_snapshot_are_passed_over(stage: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, cast
@@ -113,3 +114,38 @@ async def test_what_was_held_back_goes_on_when_its_time_has_come() -> None:
     assert records.results == []
     await until(lambda: len(records.results) == len(ends))
     assert all(each.attempt.at >= ends[int(each.delivery_id)] for each in records.results)
+
+
+async def test_a_rate_is_kept_and_everything_is_sent() -> None:
+    records = Records()
+    dispatcher, _ = dispatching(Poster(), records)
+    of = subscription(rate_limit=50.0)
+    dispatcher.accept([(of, job(str(number))) for number in range(6)])
+    await until(lambda: len(records.results) == 6)
+    at = [each.attempt.at for each in records.results]
+    assert at[-1] - at[0] >= timedelta(seconds=5 / 50 - 0.001)
+
+
+async def test_what_waits_for_an_endpoint_that_was_paused_or_went_away_is_given_up() -> None:
+    records = Records()
+    dispatcher, lanes = dispatching(Poster(), records)
+    future = datetime.now(UTC) + timedelta(hours=1)
+    for number, state in enumerate(({"paused": True}, {"enabled": False}, None, {"open_until": future, "trips": 1})):
+        of = subscription(throttled_until=datetime.now(UTC) + timedelta(seconds=30))
+        dispatcher.accept([(of, job(str(number)))])
+        dispatcher.follow(of.id, replace(of, version=2, **state) if state is not None else None)
+        assert dispatcher.give_up() == {str(number): "c"}
+        assert dispatcher.followed.is_set()
+    assert lanes.queued() == 0
+    assert records.results == []
+
+
+async def test_what_the_store_no_longer_holds_back_goes_on_at_once() -> None:
+    records = Records()
+    dispatcher, _ = dispatching(Poster(), records)
+    of = subscription(paused=True)
+    dispatcher.follow(of.id, of)
+    dispatcher.accept([(of, job("a"))])
+    dispatcher.room.clear()
+    dispatcher.follow(of.id, replace(of, version=2, paused=False))
+    await until(lambda: len(records.results) == 1)

@@ -1,6 +1,7 @@
 """Turns: fair over endpoints, bounded per endpoint, never with a lease that is too short."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from notifier.lanes import Job, Lane, Lanes
 from notifier.notifications import ping
@@ -10,7 +11,7 @@ NOW = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 NOTICE = ping(notice_id="p", at=NOW, subscription_id="s", app_id="search", account_id=None)
 
 
-def subscription(name: str, *, version: int = 1) -> Subscription:
+def subscription(name: str, *, version: int = 1, **fields: Any) -> Subscription:
     return Subscription(
         id=name,
         owner=Owner(app_id="search"),
@@ -18,6 +19,7 @@ def subscription(name: str, *, version: int = 1) -> Subscription:
         version=version,
         created_at=NOW,
         updated_at=NOW,
+        **fields,
     )
 
 
@@ -125,3 +127,60 @@ def test_an_older_state_of_a_subscription_replaces_no_newer_one() -> None:
     lanes.lane(subscription("a", version=2))
     assert lanes.lane(subscription("a", version=1)).subscription.version == 2
     assert lanes.lane(subscription("a", version=3)).subscription.version == 3
+
+
+def test_a_rate_spaces_what_is_started() -> None:
+    lanes = Lanes(limit=8, capacity=100, lease=40.0)
+    lane = lanes.lane(subscription("a", rate_limit=2.0))
+    for number in range(4):
+        lanes.push(lane, job(f"a{number}"), 0.0)
+    assert started(lanes, now=0.0) == ["a0"]
+    lanes.offer(lane, 0.4)
+    assert started(lanes, now=0.4) == []
+    lanes.offer(lane, 0.5)
+    assert started(lanes, now=0.5) == ["a1"]
+    # What can't be sent before its lease ends is left to the store: a quarter of it for each of two a second.
+    assert lane.room == 20 - 2
+    for _ in range(2):
+        lanes.finished(lane, answered=True, now=0.6)
+    lane.queue.clear()
+    lanes.sweep(0.9)
+    assert lanes.get("a") is not None  # forgotten, it could begin anew at once
+    lanes.sweep(1.0)
+    assert lanes.get("a") is None
+
+
+def test_an_owners_bounds_are_shared_by_the_replicas() -> None:
+    lanes = Lanes(limit=16, capacity=100)
+    lanes.replicas = 2
+    lane = lanes.lane(subscription("a", concurrency=6, rate_limit=10.0))
+    assert (lane.cap, lane.interval) == (3, 0.2)
+    assert lanes.lane(subscription("b", concurrency=1)).cap == 1
+    assert lanes.lane(subscription("c", concurrency=99)).cap == 16
+
+
+def test_an_endpoint_that_rests_or_is_paused_takes_nothing_into_memory() -> None:
+    lanes = Lanes(limit=8, capacity=4)
+    assert not lanes.reserve(subscription("paused", paused=True), 0.0)
+    assert not lanes.reserve(subscription("tripped", trips=1), 0.0)
+    lanes.lane(subscription("held")).held_until = 5.0
+    assert not lanes.reserve(subscription("held"), 4.9)
+    assert lanes.reserve(subscription("held"), 5.0)
+
+
+def test_on_trial_an_endpoint_gets_one_attempt_and_then_grows_again() -> None:
+    lanes = Lanes(limit=8, capacity=100)
+    lane = lanes.lane(subscription("a", trips=1))
+    for number in range(20):
+        lanes.push(lane, job(f"a{number}"), 0.0)
+    assert started(lanes) == ["a0"]
+    lanes.lane(subscription("a"))
+    lanes.finished(lane, answered=True, now=0.0)
+    assert len(started(lanes)) == 2
+
+
+def test_what_was_read_before_replaces_nothing_of_its_version() -> None:
+    lanes = Lanes(limit=8, capacity=4)
+    lanes.lane(subscription("a", version=2, trips=1))
+    assert not lanes.reserve(subscription("a", version=2), 0.0)
+    assert lanes.reserve(subscription("a", version=3), 0.0)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from notifier.notifications import Notice, endpoint_disabled, notice_of, ping
-from notifier.subscriptions import Owner, StoredSecret, Subscription, recipients
-from shared.events import CredentialExpiring
+from notifier.subscriptions import OLD_NEWS, Owner, StoredSecret, Subscription, recipients
+from shared.events import ConsentFailed, CredentialExpiring
 from support.status_events import OCCURRED, event, status_event
 
 NOW = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
@@ -41,6 +41,9 @@ ACCOUNT = {"owner": Owner(account_id="northwind")}
         ({"enabled": False}, False),
         ({"event_types": frozenset({"permission.status_changed"})}, True),
         ({"event_types": frozenset({"tenant.removed"})}, False),
+        ({"permission_set_ids": frozenset({"read-directory-data", "manage-accounts"})}, True),
+        ({"permission_set_ids": frozenset({"manage-accounts"})}, False),
+        ({"paused": True}, True),
         ({"account_ids": frozenset({"northwind"})}, True),
         ({"account_ids": frozenset({"adatum"})}, False),
         (ACCOUNT, True),
@@ -92,6 +95,29 @@ def test_an_apps_account_filter_does_not_hide_its_own_endpoints() -> None:
         at=NOW, subscription_id="s1", version=1, url="u", reason="failing", app_id="search", account_id=None
     )
     assert subscription(id="s2", account_ids=frozenset({"northwind"})).wants(notice)
+
+
+def test_a_filter_by_permission_set_lets_through_what_is_about_none_and_what_is_about_one_of_several() -> None:
+    narrow = subscription(permission_set_ids=frozenset({"manage-accounts"}))
+    about_none = endpoint_disabled(
+        at=NOW, subscription_id="other", version=1, url="u", reason="failing", app_id="search", account_id=None
+    )
+    assert narrow.wants(about_none)
+    failed: dict[str, Any] = {"account_id": "northwind", "stage": "proof", "reason": "declined", "apps": ("search",)}
+    failed |= {"attempt_id": "a", "actor": {"kind": "administrator", "id": "6e7b1c1e-0f0a-4c0e-8f57-3c1f6a2d9b04"}}
+    for sets, wanted in ((("read-directory-data",), False), (("read-directory-data", "manage-accounts"), True)):
+        data = ConsentFailed.model_validate({**failed, "permission_set_ids": sets, "occurred_at": OCCURRED})
+        notice = notice_of(event(data))
+        assert notice is not None
+        assert narrow.wants(notice) is wanted
+
+
+def test_who_subscribes_hears_from_about_then_on() -> None:
+    assert subscription().hears(NOW - timedelta(days=300))
+    young = subscription(hears_from=NOW)
+    assert young.hears(NOW)
+    assert young.hears(NOW - OLD_NEWS)
+    assert not young.hears(NOW - OLD_NEWS - timedelta(seconds=1))
 
 
 def test_secrets_sign_until_they_end() -> None:

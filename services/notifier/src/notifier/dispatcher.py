@@ -225,6 +225,9 @@ class Dispatcher:
             log.exception("dispatcher.attempt_broke", delivery_id=job.delivery_id)
             attempt = Attempt(at=now, duration_ms=0, error=INTERNAL_ERROR)
         verdict = DELIVERED if attempt.succeeded else self._judge(job, attempt)
+        if verdict.endpoint_gone and lane.subscription.version != subscription.version:
+            # Gone is what was there before.
+            verdict = Verdict(status="pending", next_at=self._clock.now())
         self._recorder.put(Result(delivery_id=job.delivery_id, claim=job.claim, attempt=attempt, verdict=verdict))
         if verdict is DELIVERED:
             _DELIVERED.observe(attempt.duration_ms / 1000)
@@ -261,7 +264,7 @@ class Dispatcher:
         )
 
     async def _observe(self, lane: Lane, subscription: Subscription, attempt: Attempt, verdict: Verdict) -> None:
-        if verdict.throttle_until is not None:
+        if verdict.throttle_until is not None and lane.subscription.version == subscription.version:
             self._hold_back(lane, verdict.throttle_until)
         try:
             state = await self._endpoints.observe(subscription, attempt, verdict)

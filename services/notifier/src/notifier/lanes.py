@@ -97,6 +97,9 @@ class Lanes:
             self._shape(lane)
             lane.limit = lane.cap
         elif subscription.version >= lane.subscription.version + (not current):
+            if subscription.version > lane.subscription.version:
+                # Its owner has changed it: what attempts have shown is of before.
+                lane.blocked_until = float("-inf")
             lane.subscription = subscription
             self._shape(lane)
         return lane

