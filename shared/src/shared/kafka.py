@@ -178,12 +178,12 @@ async def discard(producer: AIOKafkaProducer) -> None:
         task.cancel()
     try:
         async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
-            # Without connections the requests in flight end too, which the sender still waits for.
             await producer.client.close()
-            if task is not None:
-                await asyncio.wait({task})
     except (KafkaError, TimeoutError, OSError) as error:
         log.warning("kafka.producer_discard_failed", error=type(error).__name__)
     finally:
-        if task is not None:
-            task.cancel()  # a second time: it does not wait for its requests any more
+        # Cancelled once, the sender still waits for its requests in flight, one of which may wait for metadata that
+        # nobody asks for any more.
+        while task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
