@@ -184,6 +184,7 @@ class ScriptedConsent:
     view: AttemptView
     answer: Redirect | Ended | Refused = field(default_factory=lambda: Ended("3f0e8a7c5d1b4a69"))
     asked: list[tuple[Any, ...]] = field(default_factory=list)
+    again: Any = None
 
     async def start(
         self,
@@ -203,16 +204,23 @@ class ScriptedConsent:
         return f"{ENTRA}/{tenant_id or 'organizations'}/v2.0/adminconsent?state=s"
 
     async def callback(
-        self, params: Sequence[tuple[str, str]], *, person: Person | None, session_hash: str | None
+        self,
+        params: Sequence[tuple[str, str]],
+        *,
+        person: Person | None,
+        session_hash: str | None,
+        guest: str | None = None,
+        again: Any = None,
     ) -> Redirect | Ended:
         self.asked.append(("callback", tuple(params), person, session_hash))
+        self.again = again
         if isinstance(self.answer, Refused):
             raise self.answer
         return self.answer
 
     prove = callback
 
-    async def attempt(self, attempt_id: str, *, session_hash: str | None) -> AttemptView:
+    async def attempt(self, attempt_id: str, *, session_hash: str | None, guest: str | None = None) -> AttemptView:
         if attempt_id != self.view.id:
             raise Refused(Kind.NOT_FOUND)
         self.asked.append(("attempt", attempt_id, session_hash))
@@ -236,6 +244,13 @@ class ScriptedConsent:
     async def follow_link(self, token: str, person: Person) -> str:
         self.asked.append(("follow", token, person))
         return f"{ENTRA}/organizations/v2.0/adminconsent?state=s"
+
+
+class NoTransfers:
+    """Nobody has asked for a tenant."""
+
+    async def asked_by(self, attempt_id: str) -> None:
+        return None
 
 
 @dataclass
@@ -317,7 +332,9 @@ def console_app(database: Database, client: httpx.AsyncClient, *, public_url: st
         )
     )
     app.include_router(
-        callbacks.router(gate=gate, pages=pages, catalog=catalog, consent=scripted, tenants_of=tenants_of)
+        callbacks.router(
+            gate=gate, pages=pages, catalog=catalog, consent=scripted, tenants_of=tenants_of, transfers=NoTransfers()
+        )
     )
     app.include_router(pages.router())
     return Console(app, sessions, consent, hints, tenants, client)

@@ -72,7 +72,7 @@ async def test_of_fifty_callbacks_with_one_state_exactly_one_wins(core: Core) ->
     won = [one for one in await asyncio.gather(*(take(core, state, OPERATOR) for _ in range(50))) if one is not None]
     assert [one.id for one in won] == [attempt.id]
     why = await core.store.attempts.why_not(
-        state_hash=hashed(state), session_hash="session-1", phase=Phase.CONSENT, now=now()
+        state_hash=hashed(state), bindings={"session-1"}, phase=Phase.CONSENT, now=now()
     )
     assert why is Kind.USED
 
@@ -90,9 +90,9 @@ async def test_a_state_is_good_for_its_own_browser_account_phase_and_time_only(c
     assert await take(core, late, OPERATOR) is None
     reasons = core.store.attempts.why_not
     at: dict[str, Any] = {"phase": Phase.CONSENT, "now": now()}
-    assert await reasons(state_hash=hashed(late), session_hash="session-1", **at) is Kind.EXPIRED
-    assert await reasons(state_hash=hashed(late), session_hash="session-9", **at) is Kind.OTHER_BROWSER
-    assert await reasons(state_hash=hashed("never"), session_hash="session-1", **at) is Kind.UNKNOWN
+    assert await reasons(state_hash=hashed(late), bindings={"session-1"}, **at) is Kind.EXPIRED
+    assert await reasons(state_hash=hashed(late), bindings={"session-9"}, **at) is Kind.OTHER_BROWSER
+    assert await reasons(state_hash=hashed("never"), bindings={"session-1"}, **at) is Kind.UNKNOWN
 
 
 async def test_an_attempt_ends_once(core: Core) -> None:

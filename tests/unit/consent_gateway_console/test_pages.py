@@ -141,6 +141,7 @@ async def test_every_end_of_a_consent_has_a_page(pages: Pages, change: dict[str,
         "again_on": view.tenant_id,
         "catalog": CATALOG,
         "tenant_names": {FABRIKAM: "Fabrikam Inc"},
+        "transfer": None,
     }
     html = await shown(pages, "attempt.html", values, session())
     assert view.reference in html

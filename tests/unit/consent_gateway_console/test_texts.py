@@ -4,10 +4,12 @@ from importlib.resources import files
 import pytest
 from markupsafe import Markup
 
-from consent_gateway.attempts import AttemptStatus, NextStep
+from consent_gateway.attempts import AttemptStatus, Channel, NextStep
 from consent_gateway.errors import Kind
 from consent_gateway.grants import Reason, Status
+from consent_gateway.invited import InvitationStatus
 from consent_gateway.texts import LANGUAGE, _texts, alternatives, listed, text
+from consent_gateway.transfers import TransferStatus
 
 TEXTS = _texts(LANGUAGE)
 # What the pages show besides the consent flow's own refusals.
@@ -24,6 +26,13 @@ CHOSEN = {
     *(f"permission.{state}" for state in ("granted", "missing", "new", "verifying", "unverified", "required", "extra")),
     *("type.application", "type.delegated", "add.error.malformed", "add.error.invalid", "status.update_available.word"),
     *(f"from_app.{state}" for state in ("ready", "lacks", "verifying", "unconnected")),
+    *(f"invitations.status.{status}" for status in InvitationStatus),
+    *(f"invitations.error.{error}" for error in ("malformed", "invalid", "too_many")),
+    *(f"{part}.{status}" for part in ("transfers.status", "attempt.transfer") for status in TransferStatus),
+    *(f"history.channel.{channel}" for channel in Channel),
+    *(f"history.actor.{kind}" for kind in ("user", "administrator", "app", "system")),
+    *(f"history.type.Permission{change}" for change in ("Granted", "Changed", "Blocked", "Revoked")),
+    *(f"history.type.{kind}" for kind in ("TenantUpdated", "TenantRemoved", "ConsentFailed")),
     *(f"action.{name}" for name in ("grant", "again", "update")),
     *(
         f"attempt.{part}.{status}"

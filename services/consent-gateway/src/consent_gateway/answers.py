@@ -5,11 +5,11 @@ again and reported, and never destructive. https://learn.microsoft.com/entra/ide
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from consent_gateway.errors import Kind
+from consent_gateway.catalog import Resource
 from consent_gateway.grants import Reason
 
 
@@ -48,6 +48,7 @@ class Class(StrEnum):
     REMOVED = "removed"
     DISABLED = "disabled"
     TENANT = "tenant"
+    WRONG_CLOUD = "wrong_cloud"
     REPLAY = "replay"
     CONFIG = "config"
     OURS = "ours"
@@ -57,13 +58,17 @@ class Class(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """An answer that isn't a success. Its description stays where it was: it may hold personal data."""
+    """An answer that isn't a success. Its description stays where it was: it may hold personal data.
+
+    ``resource_app_id`` is the API that the tenant lacks, where the answer names one of those that were asked for.
+    """
 
     stage: Stage
     klass: Class
     error: str | None = None
     code: int | None = None
     retry_after: float | None = None
+    resource_app_id: str | None = None
 
     @property
     def name(self) -> str | None:
@@ -84,7 +89,8 @@ _CODES: dict[Class, tuple[int, ...]] = {
     Class.STILL_CHANGING: (650051,),
     Class.REMOVED: (700011, 700016, 7000229),
     Class.DISABLED: (7000112, 70001),
-    Class.TENANT: (90002, 900023, 90038, 900382, 900432),
+    Class.TENANT: (90002, 900023),
+    Class.WRONG_CLOUD: (90038, 900382, 900432),
     Class.REPLAY: (54005, 70008, 700005),
     Class.CONFIG: (65005, 650054, 650057, 70011, 50011, 500113, 900971, 50059, 50128, 90019, 900144, 90130),
     Class.OURS: (7000215, 7000222, 70002, 7000218, 700027, 700030, 50012, 700229, 500133, 50194, 50196),
@@ -124,14 +130,14 @@ BY_STAGE_AND_CODE: dict[tuple[Stage, int], Class] = {
 
 
 def classify(stage: Stage, status: int | None, error: str | None, codes: Sequence[int] = ()) -> Class:
-    """The class of an answer. Codes go before the HTTP status, the status before the word."""
+    """The class of an answer. A 429 or 5xx goes before the codes, the codes before the word."""
+    # Whatever such an answer says is a matter of time; a redirect has no status.
+    if status is not None and (status == 429 or status >= 500):
+        return Class.TRANSIENT
     for code in codes:
         found = BY_STAGE_AND_CODE.get((stage, code)) or BY_CODE.get(code)
         if found is not None:
             return found
-    # A 429 or 5xx with whatever word is a matter of time; a redirect has no status.
-    if status is not None and (status == 429 or status >= 500):
-        return Class.TRANSIENT
     if error is not None:
         found = BY_STAGE_AND_ERROR.get((stage, error)) or BY_ERROR.get(error)
         # An unknown code under a known word: only words that take nothing away may still decide.
@@ -141,28 +147,6 @@ def classify(stage: Stage, status: int | None, error: str | None, codes: Sequenc
 
 
 _HARMLESS = frozenset({Class.DECLINED, Class.INTERACTION, Class.TRANSIENT, Class.OURS, Class.CONFIG})
-
-# What ends a person's attempt.
-KINDS: dict[Class, Kind] = {
-    Class.DECLINED: Kind.DECLINED,
-    Class.WAITING_FOR_APPROVAL: Kind.WAITING_FOR_APPROVAL,
-    Class.INTERACTION: Kind.PROOF_FAILED,
-    Class.WRONG_ACCOUNT: Kind.WRONG_ACCOUNT,
-    Class.PERSONAL_ACCOUNT: Kind.PERSONAL_ACCOUNT,
-    Class.NOT_ADMINISTRATOR: Kind.NOT_ADMINISTRATOR,
-    Class.BLOCKED: Kind.BLOCKED_BY_POLICY,
-    Class.SERVICE_MISSING: Kind.SERVICE_MISSING,
-    Class.NO_CONSENT: Kind.NOT_CONSENTED,
-    Class.STILL_CHANGING: Kind.STILL_CHANGING,
-    Class.REMOVED: Kind.NOT_CONSENTED,
-    Class.DISABLED: Kind.BLOCKED_BY_POLICY,
-    Class.TENANT: Kind.TENANT_UNKNOWN,
-    Class.REPLAY: Kind.PROOF_FAILED,
-    Class.CONFIG: Kind.MISCONFIGURED,
-    Class.OURS: Kind.MISCONFIGURED,
-    Class.TRANSIENT: Kind.ENTRA_UNAVAILABLE,
-    Class.UNKNOWN: Kind.UNKNOWN_ANSWER,
-}
 
 # Refusals of an app-only token that say the customer took everything away, once our own fault is excluded.
 GONE: dict[Class, Reason] = {
@@ -185,14 +169,32 @@ def codes_of_redirect(description: str | None, uri: str | None) -> tuple[int, ..
     return ()
 
 
-def redirect_answer(stage: Stage, params: dict[str, str]) -> Answer:
-    """The answer that a redirect with an `error` parameter gives."""
+def redirect_answer(stage: Stage, params: dict[str, str], *, resources: Iterable[Resource] = ()) -> Answer:
+    """The answer that a redirect with an `error` parameter gives; ``resources`` are the APIs that were asked for."""
     codes = codes_of_redirect(params.get("error_description"), params.get("error_uri"))
     error = params["error"]
-    if params.get("error_subcode") == "cancel":
-        return Answer(stage=stage, klass=Class.DECLINED, error=_word(error), code=codes[0] if codes else None)
     klass = classify(stage, None, error, codes)
-    return Answer(stage=stage, klass=klass, error=_word(error), code=codes[0] if codes else None)
+    if params.get("error_subcode") == "cancel":
+        klass = Class.DECLINED
+    missing = klass is Class.SERVICE_MISSING
+    return Answer(
+        stage=stage,
+        klass=klass,
+        error=_word(error),
+        code=codes[0] if codes else None,
+        resource_app_id=resource_in(params.get("error_description"), resources) if missing else None,
+    )
+
+
+def resource_in(description: str | None, resources: Iterable[Resource]) -> str | None:
+    """App id of the one API among these that a description names, by its app id or its identifier.
+
+    The description is a stranger's: nothing of it is kept, it only chooses among what is known.
+    """
+    words = set(re.split(r"[\s'\"(),;]+", description.lower())) if description else set()
+    words |= {word.rstrip("./") for word in words}
+    named = {one.app_id for one in resources if {one.app_id.lower(), one.identifier.lower().rstrip("/")} & words}
+    return named.pop() if len(named) == 1 else None
 
 
 def _word(error: str) -> str | None:

@@ -24,6 +24,11 @@ class Person:
         """Whether the person may start and finish consents for the account."""
         return bool(self.roles & {"operator", "admin"})
 
+    @property
+    def may_administer(self) -> bool:
+        """Whether the person may give tenants of the account away."""
+        return "admin" in self.roles
+
 
 @dataclass(frozen=True, kw_only=True)
 class Requester:
@@ -49,12 +54,30 @@ class Ended:
     attempt_id: str
 
 
+class Channel(StrEnum):
+    """Where a run was started."""
+
+    CONSOLE = "console"
+    API = "api"
+    APP = "app"
+    INVITATION = "invitation"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The invited person is known now, and is asked whether to go on: send the browser back to the invitation."""
+
+    attempt_id: str
+
+
 class Phase(StrEnum):
     """What an attempt waits for. Whoever takes it out of a phase holds it alone; a new phase gives it back."""
 
     LINK = "link"
     CONSENT = "consent"
     PROOF = "proof"
+    CONFIRM = "confirm"  # the invited person's explicit yes, after the first proof
+    AWAITING = "awaiting"  # an operator's yes to a tenant that the invitation did not name
     TAKEN = "taken"
     CLOSED = "closed"
 
@@ -73,11 +96,22 @@ class Leg:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proven:
+    """What a proof has shown: who signed in to which tenant, and when. The name is kept with other people's names."""
+
+    tenant_id: str
+    object_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One run through Entra's consent by one person, short-lived, each of its states good for one use.
 
     ``permission_set_ids`` is what was asked for; ``remaining`` what still waits for its Accept. ``tenant_id`` is the
-    tenant that was named at the start, or the one proven since. ``run`` names who has taken it.
+    tenant that was named at the start, or the one proven since. ``run`` names who has taken it. ``subject`` is who made
+    it; ``follower`` is the person of the console who followed its link. ``proven`` is what the last proof has shown.
+    What was invited without naming a tenant ``needs_confirmation`` by an operator.
     """
 
     id: str
@@ -95,7 +129,13 @@ class Attempt:
     failure: Kind | None = None
     stage: str | None = None
     error_code: str | None = None
+    detail: str | None = None
     return_url: str | None = None
+    channel: Channel = Channel.CONSOLE
+    follower: str | None = None
+    invitation_id: str | None = None
+    needs_confirmation: bool = False
+    proven: Proven | None = None
     created_at: datetime
     expires_at: datetime
 
@@ -109,10 +149,13 @@ class Attempt:
         if self.phase is Phase.CLOSED:
             if self.failure is None:
                 return AttemptStatus.SUCCEEDED
-            return AttemptStatus.DECLINED if self.failure is Kind.DECLINED else AttemptStatus.FAILED
+            ends = {Kind.DECLINED: AttemptStatus.DECLINED, Kind.EXPIRED: AttemptStatus.EXPIRED}
+            return ends.get(self.failure, AttemptStatus.FAILED)
         if now >= self.expires_at:
             return AttemptStatus.EXPIRED
-        return AttemptStatus.PENDING if self.phase in {Phase.LINK, Phase.CONSENT} else AttemptStatus.PROVING
+        if self.phase is Phase.AWAITING:
+            return AttemptStatus.AWAITING_CONFIRMATION
+        return AttemptStatus.PROVING if self.phase in {Phase.PROOF, Phase.TAKEN} else AttemptStatus.PENDING
 
 
 class AttemptStatus(StrEnum):
@@ -139,6 +182,7 @@ class NextStep(StrEnum):
     ASK_ADMINISTRATOR = "ask_administrator"  # an approval or a policy of the customer stands in the way
     USE_WORK_ACCOUNT = "use_work_account"
     CONTACT_SUPPORT = "contact_support"
+    CONTACT_INVITER = "contact_inviter"  # the invitation was taken back: ask whoever sent it
     MOVE_APP = "move_app"  # granted, but a limited app uses another tenant
 
 
@@ -155,7 +199,11 @@ class SetResult:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptView:
-    """One run as its starter sees it. ``reference`` is what to quote to support."""
+    """One run as its starter sees it. ``reference`` is what to quote to support.
+
+    ``remaining`` are the sets that were not accepted, ``others`` those of them that a decline was not about: a person
+    can go on with them. ``invited`` says that the person at the browser need not be one of the account's.
+    """
 
     id: str
     account_id: str
@@ -174,6 +222,14 @@ class AttemptView:
     consent_url: str | None
     created_at: datetime
     expires_at: datetime
+    remaining: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    invited: bool = False
+
+    @property
+    def done(self) -> int:
+        """How many of the sets were accepted."""
+        return len(self.permission_set_ids) - len(self.remaining)
 
     @property
     def http_status(self) -> int:

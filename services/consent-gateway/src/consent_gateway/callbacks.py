@@ -1,24 +1,42 @@
 """Where Entra sends the browser back to, where a run ends, and where an app's link begins one."""
 
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
-from consent_gateway.attempts import AttemptView, Ended, NextStep, Redirect
+from consent_gateway.attempts import Asked, AttemptView, Ended, NextStep, Person, Redirect
 from consent_gateway.catalog import Catalog
 from consent_gateway.consent import Consent
+from consent_gateway.errors import Kind, Refused
 from consent_gateway.guard import Gate, Posted, ReadTenants, person_of
 from consent_gateway.needs import tenant_name
 from consent_gateway.pages import Pages
-from consent_gateway.sessions import Session
+from consent_gateway.sessions import Session, utc_now
+from consent_gateway.transfers import TransferStatus
 
 # After these a person may start again at once; the first group on the tenant that was named.
 _AGAIN_THERE = frozenset({NextStep.TRY_AGAIN, NextStep.TRY_AGAIN_LATER, NextStep.USE_ADMINISTRATOR})
 _AGAIN = _AGAIN_THERE | {NextStep.TRY_WITHOUT_TENANT, NextStep.USE_WORK_ACCOUNT, NextStep.ASK_ADMINISTRATOR}
 
 
-def router(*, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent, tenants_of: ReadTenants) -> APIRouter:
+class AskedFor(Protocol):
+    """Tells whether the holder of a tenant was asked for it."""
+
+    async def asked_by(self, attempt_id: str) -> TransferStatus | None:
+        """Where the transfer stands that an attempt led to."""
+        raise NotImplementedError
+
+
+def router(
+    *,
+    gate: Gate,
+    pages: Pages,
+    catalog: Catalog,
+    consent: Consent,
+    tenants_of: ReadTenants,
+    transfers: AskedFor,
+) -> APIRouter:
     """The two redirect URIs that are registered with Entra, the pages of attempts, and ``/connect/{token}``."""
     routes = gate.router()
     SignedIn = Annotated[Session, Depends(gate.person)]  # noqa: N806 - a type
@@ -29,23 +47,32 @@ def router(*, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent, tena
     async def callback(request: Request, session: Anybody) -> Response:
         person, binding = (person_of(session), session.binding) if session else (None, None)
         params = request.query_params.multi_items()
-        return _onward(await consent.callback(params, person=person, session_hash=binding))
+        guest = gate.guest(request)
+        return _onward(await consent.callback(params, person=person, session_hash=binding, guest=guest))
 
     @routes.get("/consent/proof")
     async def proof(request: Request, session: Anybody) -> Response:
         person, binding = (person_of(session), session.binding) if session else (None, None)
         params = request.query_params.multi_items()
-        return _onward(await consent.prove(params, person=person, session_hash=binding))
+
+        async def again() -> Person | None:
+            return await gate.still(request)
+
+        step = await consent.prove(params, person=person, session_hash=binding, guest=gate.guest(request), again=again)
+        if isinstance(step, Asked):
+            return RedirectResponse(gate.invitation(request), 303)
+        return _onward(step)
 
     @routes.get("/consent/attempts/{attempt_id}")
-    async def attempt(attempt_id: str, session: SignedIn) -> Response:
-        view = await consent.attempt(attempt_id, session_hash=session.binding)
+    async def attempt(request: Request, attempt_id: str, session: Anybody) -> Response:
+        view = await view_of(request, attempt_id, session)
         held = any(result.held_apps for result in view.results)
         tenants = await tenants_of(view.account_id) if held else ()
         values = {
             "attempt": view,
             "outcome": _outcome(view),
-            "again": view.next_step in _AGAIN and person_of(session).may_consent,
+            "again": view.next_step in _AGAIN and session is not None and person_of(session).may_consent,
+            "transfer": await transfers.asked_by(view.id) if view.failure is Kind.TENANT_TAKEN else None,
             "again_on": view.tenant_id if view.next_step in _AGAIN_THERE else None,
             "catalog": catalog,
             "tenant_names": {tenant.tenant_id: tenant_name(tenant) for tenant in tenants},
@@ -53,6 +80,19 @@ def router(*, gate: Gate, pages: Pages, catalog: Catalog, consent: Consent, tena
         return await pages.render(
             "attempt.html", values, status=view.http_status, session=session, referrer="no-referrer"
         )
+
+    async def view_of(request: Request, attempt_id: str, session: Session | None) -> AttemptView:
+        """The run of this browser: by an invitation, or of a person who is signed in or does so now."""
+        guest = gate.guest(request)
+        if guest is not None:
+            try:
+                return await consent.attempt(attempt_id, session_hash=None, guest=guest)
+            except Refused as refused:
+                if refused.kind is not Kind.NOT_FOUND:
+                    raise
+        if session is None or session.renew_at <= utc_now():
+            session = await gate.person(request)
+        return await consent.attempt(attempt_id, session_hash=session.binding)
 
     @routes.get("/connect/{token}")
     async def ask(token: str, session: SignedIn) -> Response:

@@ -1,6 +1,7 @@
 """The screens: Third-Party Integration, Microsoft Entra ID with its live part, and the form that starts a consent."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated
@@ -20,6 +21,7 @@ from consent_gateway.sessions import Session
 from shared.events import canonical_tenant_id
 
 OPEN_DETAILS = 50
+_ROW = re.compile(r"(new|[0-9a-f-]{36})\.[a-z0-9][a-z0-9-]{0,62}")
 TENANTS_READ = 200
 
 Watched = AbstractAsyncContextManager[AsyncIterator[str]]
@@ -77,12 +79,14 @@ def router(
     async def start(form: Form) -> Response:
         chosen, tenant_id = form.all("permission_set_id"), form.one("tenant_id")
         app = catalog.apps.get(form.one("app") or "")
+        # Somebody who came from an app may grant something else first: then there is nowhere to go back to.
+        back = next((url for url in (app.return_urls if app else ()) if catalog.allows_return_to(url, chosen)), None)
         try:
             url = await consent.start(
                 person_of(form.session),
                 permission_set_ids=chosen,
                 tenant_id=tenant_id,
-                return_url=app.return_urls[0] if app and app.return_urls else None,
+                return_url=back,
             )
         except Refused as refused:
             # What somebody typed, or forgot to tick, is put right where it was typed.
@@ -98,7 +102,8 @@ def router(
 
 def _location(request: Request) -> Location:
     query = request.query_params
-    details = dict.fromkeys(query.getlist("details"))
+    # What is echoed into every link of the page is one of ours.
+    details = dict.fromkeys(key for key in query.getlist("details") if _ROW.fullmatch(key))
     return Location(
         path=SCREEN,
         app_id=query.get("app"),

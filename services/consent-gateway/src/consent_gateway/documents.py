@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from consent_gateway.attempts import Attempt, Leg, Phase
+from consent_gateway.attempts import Attempt, Channel, Leg, Phase, Proven
 from consent_gateway.errors import Kind
 from consent_gateway.grants import Entra, Facts, Grant, Health, Tenant
 from shared.events import AdditionalSetting, HeldApp, Permission, PlannedChange
@@ -94,6 +94,7 @@ def tenant_of(document: Document, grants: Sequence[Grant] = (), people: Mapping[
         revision=document["revision"],
         updated_at=document["updated_at"],
         connected=document["connected"],
+        removed_at=document.get("removed_at"),
         grants=tuple(grants),
         people=dict(people or {}),
         facts=facts_of(document.get("facts")),
@@ -129,6 +130,7 @@ def attempt_document(attempt: Attempt) -> Document:
     document = asdict(attempt)
     document["_id"] = document.pop("id")
     document["phase"] = str(attempt.phase)
+    document["channel"] = str(attempt.channel)
     document["leg"] = leg_document(attempt.leg) if attempt.leg is not None else None
     document["permission_set_ids"] = list(attempt.permission_set_ids)
     document["remaining"] = list(attempt.remaining)
@@ -144,6 +146,7 @@ def leg_document(leg: Leg) -> Document:
 def attempt_of(document: Document) -> Attempt:
     """The attempt of its document."""
     leg: Document | None = document.get("leg")
+    proven: Document | None = document.get("proven")
     failure = document.get("failure")
     return Attempt(
         id=document["_id"],
@@ -161,7 +164,13 @@ def attempt_of(document: Document) -> Attempt:
         failure=Kind(failure) if failure else None,
         stage=document.get("stage"),
         error_code=document.get("error_code"),
+        detail=document.get("detail"),
         return_url=document.get("return_url"),
+        channel=Channel(document.get("channel", Channel.CONSOLE)),
+        follower=document.get("follower"),
+        invitation_id=document.get("invitation_id"),
+        needs_confirmation=document.get("needs_confirmation", False),
+        proven=Proven(**proven) if proven else None,
         created_at=document["created_at"],
         expires_at=document["expires_at"],
     )

@@ -72,22 +72,32 @@ class EntraTokens:
         return await self._discovery.authorization_origin()
 
     async def begin_sign_in(
-        self, *, tenant_id: str, client_id: str, redirect_uri: str, state: str, silent: bool
+        self,
+        *,
+        tenant_id: str,
+        client_id: str,
+        redirect_uri: str,
+        state: str,
+        silent: bool,
+        choose_account: bool = False,
     ) -> SignIn:
         """Begin an authorization-code flow on the tenant, with PKCE and a nonce; silently means without any page.
+
+        ``choose_account`` lets the person choose among the accounts that the browser knows.
 
         Raises:
             EntraFailed: there is no such tenant, or its endpoint isn't one to send a browser to.
         """
         metadata = await self._discovery.metadata(tenant_id)
         browser_endpoint(metadata)
+        prompt = "none" if silent else "select_account" if choose_account else None
 
         def begin(app: msal.ConfidentialClientApplication) -> Any:  # noqa: ANN401 - as above
             return app.initiate_auth_code_flow(
                 scopes=[],
                 redirect_uri=redirect_uri,
                 state=state,
-                prompt="none" if silent else None,
+                prompt=prompt,
                 response_mode="query",
             )
 

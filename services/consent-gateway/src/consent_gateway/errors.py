@@ -31,8 +31,11 @@ class Kind(StrEnum):
     # The platform's own rules.
     TENANT_TAKEN = "tenant_taken"
     CONFLICT = "conflict"
+    WITHDRAWN = "withdrawn"
+    TOO_MANY = "too_many"
     # Entra answered with something else than a consent.
     TENANT_UNKNOWN = "tenant_unknown"
+    WRONG_CLOUD = "wrong_cloud"
     BLOCKED_BY_POLICY = "blocked_by_policy"
     SERVICE_MISSING = "service_missing"
     NOT_CONSENTED = "not_consented"
@@ -64,7 +67,10 @@ STATUS: dict[Kind, int] = {
     Kind.SESSION_CHANGED: 403,
     Kind.TENANT_TAKEN: 409,
     Kind.CONFLICT: 409,
+    Kind.WITHDRAWN: 409,
+    Kind.TOO_MANY: 429,
     Kind.TENANT_UNKNOWN: 400,
+    Kind.WRONG_CLOUD: 400,
     Kind.BLOCKED_BY_POLICY: 403,
     Kind.SERVICE_MISSING: 409,
     Kind.NOT_CONSENTED: 409,

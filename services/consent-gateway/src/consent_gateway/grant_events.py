@@ -77,6 +77,7 @@ def event_of(
         status=after.status,
         previous_status=previous_status,
         usable=after.usable,
+        previous_usable=before.usable if before is not None else False,
         reason=after.reason,
         apps=after.apps,
         previous_apps=before.apps if before is not None else (),

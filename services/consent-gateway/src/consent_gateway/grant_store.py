@@ -35,6 +35,7 @@ class GrantStore:
         """What is looked up by something else than its id."""
         await self._grants.create_index([("account_id", ASCENDING), ("tenant_id", ASCENDING)])
         await self._grants.create_index([("tenant_id", ASCENDING), ("permission_set_id", ASCENDING)])
+        await self._grants.create_index([("account_id", ASCENDING), ("held_apps.app_id", ASCENDING)])
         await self._grants.create_index(
             [("check.next_at", ASCENDING)], partialFilterExpression={"check.next_at": {"$type": "date"}}, name="due"
         )

@@ -137,7 +137,10 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Tenant:
-    """A tenant of an account with its grants, for the screen. ``people`` are names by object id, where known."""
+    """A tenant of an account with its grants, for the screen. ``people`` are names by object id, where known.
+
+    ``connected`` says that a grant is live; ``removed_at`` since when the account wants to see it no more.
+    """
 
     account_id: str
     tenant_id: str
@@ -147,6 +150,7 @@ class Tenant:
     revision: int
     updated_at: datetime
     connected: bool = False
+    removed_at: datetime | None = None
     grants: tuple[Grant, ...] = ()
     people: dict[str, str]
     facts: Facts = field(default_factory=Facts)

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -22,7 +23,7 @@ from consent_gateway.grants import Tenant
 from consent_gateway.oidc import Provider, ProviderUnavailable
 from consent_gateway.pages import Pages
 from consent_gateway.security import Cookies, FormRefused, check_form, local_path, origin_of, protect, read_form
-from consent_gateway.sessions import SIGN_IN_SECONDS, Session, Sessions, SignIn, random_token, utc_now
+from consent_gateway.sessions import SIGN_IN_SECONDS, Session, Sessions, SignIn, digest, random_token, utc_now
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +80,7 @@ class Gate:
         self.sessions = sessions
         self._provider = provider
         self._pages = pages
-        self._origin = origin_of(public_url)
+        self.origin = origin_of(public_url)
 
     def router(self) -> APIRouter:
         """A router whose routes are pages."""
@@ -102,6 +103,22 @@ class Gate:
             raise SignInNeeded(request.url.path + (f"?{query}" if query else ""))
         return session
 
+    async def still(self, request: Request) -> Person | None:
+        """Who is signed in at the browser now, by a sign-in that is fresh. Looked up anew; no use of the session."""
+        token = request.cookies.get(self.cookies.session)
+        session = await self.sessions.open(token, touch=False) if token else None
+        return person_of(session) if session is not None and session.renew_at > utc_now() else None
+
+    def guest(self, request: Request) -> str | None:
+        """What names the browser's session of an invitation, if it has one."""
+        cookie = request.cookies.get(self.cookies.invite)
+        return digest(cookie) if cookie else None
+
+    def invitation(self, request: Request) -> str:
+        """The address of the invitation that the browser follows."""
+        token = request.cookies.get(self.cookies.invite, "").partition(".")[2]
+        return f"/invite/{quote(token, safe='')}"
+
     async def still_signed_in(self, request: Request) -> bool:
         """Whether the browser's sign-in is still fresh, as far as the database can tell."""
         try:
@@ -121,7 +138,7 @@ class Gate:
         session = await self.session(request)
         if session is None or session.renew_at <= utc_now():
             raise SignInNeeded(f"{SCREEN}?notice=signed-in-again")
-        check_form(request, fields, origin=self._origin, token=session.csrf_token)
+        check_form(request, fields, origin=self.origin, token=session.csrf_token)
         return Posted(session, fields)
 
     async def begin_sign_in(self, request: Request, *, next_path: str) -> Response:

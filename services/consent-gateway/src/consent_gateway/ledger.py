@@ -6,6 +6,7 @@ decisions touch can't both commit (no write skew under snapshot isolation).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -18,8 +19,9 @@ from consent_gateway.documents import grant_fields, grant_id, grant_of, tenant_d
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grant_events import event_of
 from consent_gateway.grants import Grant, Tenant, with_app, without_app
+from consent_gateway.handover import hand_over
 from consent_gateway.slots import Slots
-from shared.events import GATEWAY, Actor, EventData, HeldApp, TenantRemoved, TenantUpdated, new_event
+from shared.events import GATEWAY, Actor, ConsentFailed, EventData, HeldApp, TenantRemoved, TenantUpdated, new_event
 from shared.mongo import transaction
 from shared.outbox import Outbox
 from shared.topics import CONSENT_EVENTS
@@ -90,7 +92,23 @@ class Books:
         Raises:
             Refused: tenant_taken.
         """
-        return await self._ledger.write(self.session, turn, change, self.slots(turn.account_id))
+        written, freed = await self._ledger.write(self.session, turn, change, self.slots(turn.account_id))
+        for app_id in sorted(freed):
+            await hand_over(self, turn.account_id, app_id, change)
+        return written
+
+    async def holders(self, tenant_id: str) -> list[str]:
+        """The accounts that hold the tenant; relied on, so written."""
+        change = {"$inc": {"counter": 1}}
+        await self._ledger.links.update_one({"_id": tenant_id}, change, session=self.session)
+        link = await self._ledger.links.find_one({"_id": tenant_id}, session=self.session)
+        return list(link["account_ids"]) if link is not None else []
+
+    async def held(self, account_id: str, app_id: str) -> list[Turn]:
+        """The account's tenants on which the limited app is held back, by tenant id."""
+        where = {"account_id": account_id, "held_apps.app_id": app_id}
+        found = await self._ledger.grants.find(where, {"tenant_id": 1}, session=self.session).to_list(None)
+        return [await self.open(account_id, one) for one in sorted({each["tenant_id"] for each in found})]
 
 
 class Ledger:
@@ -108,8 +126,10 @@ class Ledger:
         # Whoever waits keeps the lock alive, so that memory doesn't grow with the accounts ever seen.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def transact(self, account_id: str, work: Callable[[Books], Awaitable[Result]]) -> Result:
-        """Run ``work`` in one transaction, again whenever another one was in its way.
+    async def transact(
+        self, account_id: str, work: Callable[[Books], Awaitable[Result]], *, also: str | None = None
+    ) -> Result:
+        """Run ``work`` in one transaction on the account, and ``also`` on another one, again if any was in its way.
 
         Within this process an account's transactions wait for each other: what would conflict anyway, on its slots,
         is not tried in vain. Over processes the conflicts decide.
@@ -121,7 +141,10 @@ class Ledger:
         async def run(session: "Session") -> Result:
             return await work(Books(self, session))
 
-        async with self._turns.setdefault(account_id, asyncio.Lock()):
+        async with AsyncExitStack() as turns:
+            # In the same order everywhere: two transfers between the same accounts don't wait for each other for ever.
+            for one in sorted({account_id, also or account_id}):
+                await turns.enter_async_context(self._turns.setdefault(one, asyncio.Lock()))
             for _ in range(RACES):
                 try:
                     return await transaction(self.database, run)
@@ -130,14 +153,17 @@ class Ledger:
                     continue
             return await transaction(self.database, run)
 
-    async def write(self, session: "Session", turn: Turn, change: Change, slots: Slots) -> tuple[Grant, ...]:
-        """As ``Books.write``."""
+    async def write(
+        self, session: "Session", turn: Turn, change: Change, slots: Slots
+    ) -> tuple[tuple[Grant, ...], frozenset[str]]:
+        """As ``Books.write``; also returns the limited apps that no longer use this tenant, nor any other one."""
         now = datetime.now(UTC)
-        after = await self._settle_apps(turn, change, slots)
+        after, freed = await self._settle_apps(turn, change, slots)
         connected = any(grant.live for grant in {**turn.grants, **after}.values())
         await self._settle_link(session, turn, takes=bool(change.accepted), connected=connected)
         before = turn.tenant
-        tenant = replace(self._describe(turn, change.organization, now), connected=connected)
+        described = self._describe(turn, change.organization, now)
+        tenant = replace(described, connected=connected, removed_at=_removed_at(turn.tenant, change, now))
         previous = before.revision if before is not None else None
         numbered: list[Grant] = []
         for grant in after.values():
@@ -163,9 +189,9 @@ class Ledger:
             previous = revision
         revision = previous if previous is not None else _next_revision(None, now)
         await self._put_tenant(session, turn, replace(tenant, revision=revision))
-        return tuple(numbered)
+        return tuple(numbered), freed
 
-    async def _settle_apps(self, turn: Turn, change: Change, slots: Slots) -> dict[str, Grant]:
+    async def _settle_apps(self, turn: Turn, change: Change, slots: Slots) -> tuple[dict[str, Grant], frozenset[str]]:
         """The changed grants with the apps that their tenant gets, and others of the tenant that change with them."""
         after = {grant.permission_set_id: grant for grant in change.grants}
         won: dict[str, int] = {}
@@ -182,9 +208,11 @@ class Ledger:
         had = {app_id for set_id in after if set_id in turn.grants for app_id in turn.grants[set_id].apps}
         # An app that had an epoch was limited, whatever the catalogue says of it now.
         limited = {app_id for grant in turn.grants.values() for app_id in grant.app_epochs}
+        freed: set[str] = set()
         for app_id in sorted((had - kept) & limited | set(self._catalog.limited_apps(had - kept))):
-            await slots.release(app_id, turn.tenant_id)
-        return after
+            if await slots.release(app_id, turn.tenant_id):
+                freed.add(app_id)
+        return after, frozenset(freed)
 
     async def _with_apps(self, grant: Grant, slots: Slots, won: dict[str, int]) -> Grant:
         wanted = self._catalog.sets.get(grant.permission_set_id)
@@ -268,15 +296,29 @@ class Ledger:
                     "cloud": tenant.cloud,
                     "revision": tenant.revision,
                     "connected": tenant.connected,
+                    "removed_at": tenant.removed_at,
                     "updated_at": tenant.updated_at,
+                    # What the grants allow to be read of the tenant's settings may have changed with them.
+                    "settings.next_at": tenant.updated_at,
                 }
             },
             upsert=True,
             session=session,
         )
 
+    async def tell(self, session: "Session", event: ConsentFailed) -> None:
+        """Add the event of a run that ended; it has no revision of a tenant, so the clock orders it among the rows."""
+        await self._emit(session, event, int(event.occurred_at.timestamp() * 1000))
+
     async def _emit(self, session: "Session", data: EventData, revision: int) -> None:
         await self.outbox.add(session, CONSENT_EVENTS, new_event(GATEWAY, data), revision=revision)
+
+
+def _removed_at(before: Tenant | None, change: Change, now: datetime) -> datetime | None:
+    """Since when the tenant is removed: a new consent brings it back."""
+    if change.removed is not None:
+        return now
+    return before.removed_at if before is not None and not change.accepted else None
 
 
 def _next_revision(previous: int | None, now: datetime) -> int:

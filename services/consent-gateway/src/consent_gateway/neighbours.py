@@ -1,11 +1,11 @@
 """What the consent flow reaches the world by: narrow interfaces, filled in by the composition root."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from consent_gateway.attempts import Attempt, Leg, Phase
+from consent_gateway.attempts import Attempt, Leg, Phase, Proven
 from consent_gateway.catalog import PermissionSet
 from consent_gateway.errors import Kind
 from consent_gateway.grants import Grant
@@ -18,20 +18,46 @@ class Attempts(Protocol):
     async def insert(self, attempt: Attempt, *, link_hash: str | None = None) -> None:
         """Keep a new attempt."""
 
-    async def take(
-        self, *, state_hash: str, session_hash: str, account_id: str, phase: Phase, now: datetime
-    ) -> Attempt | None:
-        """Consume the state; at most one caller ever gets the attempt."""
+    async def open_of_session(self, session_hash: str, *, now: datetime) -> int:
+        """How many attempts of the browser session wait for something."""
+        raise NotImplementedError
 
-    async def why_not(self, *, state_hash: str, session_hash: str | None, phase: Phase, now: datetime) -> Kind | None:
-        """Why the state can't be taken; None where the state itself is good."""
+    async def open_of_invitation(self, invitation_id: str, *, now: datetime) -> int:
+        """How many runs of an invitation wait for something."""
+        raise NotImplementedError
+
+    async def awaiting_yes(self, session_hash: str, *, now: datetime) -> Attempt | None:
+        """The attempt of an invited browser that waits for the person's yes."""
+
+    async def take_awaiting(self, attempt_id: str, *, follower: str, now: datetime) -> Attempt | None:
+        """Take an attempt that waits for an operator, for that operator; at most one caller ever gets it."""
+
+    async def take(
+        self, *, state_hash: str, session_hash: str, account_id: str | None, phase: Phase, now: datetime
+    ) -> Attempt | None:
+        """Consume the state; at most one caller ever gets the attempt. Without an account: one of an invitation."""
+
+    async def why_not(self, *, state_hash: str, bindings: Collection[str], phase: Phase, now: datetime) -> Kind | None:
+        """Why the state can't be taken; None where it is good. ``bindings`` are the browser's sessions."""
 
     async def send(self, attempt: Attempt, *, phase: Phase, leg: Leg, expires_at: datetime) -> bool:
         """Give a taken attempt its next leg; False when it isn't the caller's any more."""
         raise NotImplementedError
 
+    async def identify(self, attempt: Attempt, *, proven: Proven) -> bool:
+        """Have a taken attempt wait for the invited person's yes; False when it isn't the caller's any more."""
+        raise NotImplementedError
+
     async def follow(
-        self, *, link_hash: str, account_id: str, session_hash: str, leg: Leg, expires_at: datetime, now: datetime
+        self,
+        *,
+        link_hash: str,
+        account_id: str,
+        session_hash: str,
+        subject: str,
+        leg: Leg,
+        expires_at: datetime,
+        now: datetime,
     ) -> bool:
         """Bind a link's attempt to a browser session, once."""
         raise NotImplementedError
@@ -59,8 +85,30 @@ class Records(Protocol):
         """The first commit of a proven consent; raises ``Refused`` (tenant_taken, used) with nothing written."""
         raise NotImplementedError
 
+    async def hold_consent(
+        self,
+        attempt: Attempt,
+        permission_sets: Sequence[PermissionSet],
+        *,
+        administrator: Administrator,
+        now: datetime,
+    ) -> None:
+        """Keep what an invited person accepted and proved, without a grant; raises ``Refused`` (withdrawn, used)."""
+        raise NotImplementedError
+
+    async def remember(self, administrator: Administrator) -> None:
+        """Keep the administrator's name, for the pages."""
+
     async def fail_attempt(
-        self, attempt: Attempt, *, kind: Kind, stage: str, error_code: str | None, tenant_id: str | None
+        self,
+        attempt: Attempt,
+        *,
+        kind: Kind,
+        stage: str,
+        error_code: str | None,
+        detail: str | None,
+        tenant_id: str | None,
+        proven: Proven | None,
     ) -> bool:
         """End a taken attempt, with its event; False when it isn't the caller's any more."""
         raise NotImplementedError
@@ -84,9 +132,16 @@ class Entra(Protocol):
         raise NotImplementedError
 
     async def begin_sign_in(
-        self, *, tenant_id: str, client_id: str, redirect_uri: str, state: str, silent: bool
+        self,
+        *,
+        tenant_id: str,
+        client_id: str,
+        redirect_uri: str,
+        state: str,
+        silent: bool,
+        choose_account: bool = False,
     ) -> SignIn:
-        """Begin an authorization-code flow with PKCE and nonce on the tenant."""
+        """Begin an authorization-code flow with PKCE and nonce on the tenant; silently means without any page."""
         raise NotImplementedError
 
     async def redeem(self, leg: Leg, *, redirect_uri: str, code: str, state: str) -> str:

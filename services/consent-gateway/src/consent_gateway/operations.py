@@ -6,6 +6,7 @@ from datetime import datetime
 from consent_gateway.catalog import Catalog
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants import Grant, Reason, gone, with_app, without_app
+from consent_gateway.handover import point_to
 from consent_gateway.ledger import Books, Change, Ledger
 from shared.events import Actor, HeldApp
 
@@ -35,7 +36,9 @@ class Operations:
                 raise Refused(Kind.CONFLICT, "The grant is revoked. Grant the permissions again.")
             if before.blocked is blocked:
                 return before
-            health = before.health if blocked else replace(before.health, next_at=now)
+            health = (
+                before.health if blocked else replace(before.health, next_at=max(now, before.health.not_before or now))
+            )
             after = replace(before, blocked=blocked, health=health)
             change = Change(grants=[after], cause="operator", actor=actor)
             return (await books.write(turn, change))[0]
@@ -43,7 +46,7 @@ class Operations:
         return await self._ledger.transact(account_id, work)
 
     async def disconnect(self, account_id: str, tenant_id: str, *, actor: Actor) -> tuple[Grant, ...]:
-        """End every grant on the tenant, free its link and slots.
+        """End every grant on the tenant, free its link and slots; a tenant without live grants is removed as well.
 
         Raises:
             Refused: not_found, the account has no such tenant.
@@ -54,7 +57,7 @@ class Operations:
             if turn.tenant is None:
                 raise Refused(Kind.NOT_FOUND)
             ended = [gone(grant, Reason.DISCONNECTED) for grant in turn.grants.values() if grant.live]
-            if not ended and not turn.tenant.connected:
+            if turn.tenant.removed_at is not None:
                 return ()
             change = Change(grants=ended, removed=str(Reason.DISCONNECTED), cause="operator", actor=actor)
             return await books.write(turn, change)
@@ -94,7 +97,9 @@ class Operations:
                 losing = [without_app(g, held) for g in source.grants.values() if g.live and app_id in g.apps]
                 changed = await books.write(source, replace(cause, grants=losing))
             gained = [with_app(grant, app_id, epoch) for grant in gaining]
-            return changed + await books.write(target, replace(cause, grants=gained))
+            changed += await books.write(target, replace(cause, grants=gained))
+            await point_to(books, HeldApp(app_id=app_id, tenant_id=tenant_id, epoch=epoch), account_id, cause)
+            return changed
 
         return await self._ledger.transact(account_id, work)
 

@@ -21,7 +21,9 @@ NEXT_STEPS: dict[Kind, NextStep] = {
     Kind.SESSION_CHANGED: NextStep.TRY_AGAIN,
     Kind.TENANT_TAKEN: NextStep.CONTACT_SUPPORT,
     Kind.CONFLICT: NextStep.TRY_AGAIN,
+    Kind.WITHDRAWN: NextStep.CONTACT_INVITER,
     Kind.TENANT_UNKNOWN: NextStep.TRY_WITHOUT_TENANT,
+    Kind.WRONG_CLOUD: NextStep.CONTACT_SUPPORT,
     Kind.BLOCKED_BY_POLICY: NextStep.ASK_ADMINISTRATOR,
     Kind.SERVICE_MISSING: NextStep.ASK_ADMINISTRATOR,
     Kind.NOT_CONSENTED: NextStep.TRY_AGAIN,
@@ -62,7 +64,18 @@ def view_of(
         consent_url=None,
         created_at=attempt.created_at,
         expires_at=attempt.expires_at,
+        remaining=attempt.remaining,
+        others=_others(attempt, catalog),
+        invited=attempt.invitation_id is not None,
     )
+
+
+def _others(attempt: Attempt, catalog: Catalog) -> tuple[str, ...]:
+    """What a decline was not about: the sets of other client registrations, which the person was not asked for yet."""
+    known = [catalog.sets[one] for one in attempt.remaining if one in catalog.sets]
+    if attempt.failure is not Kind.DECLINED or not known:
+        return ()
+    return tuple(one.id for one in known if one.registration != known[0].registration)
 
 
 def _result(attempt: Attempt, set_id: str, grant: Grant | None, catalog: Catalog, status: AttemptStatus) -> SetResult:

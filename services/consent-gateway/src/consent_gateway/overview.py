@@ -133,7 +133,9 @@ def screen(catalog: Catalog, tenants: Sequence[Tenant], *, location: Location, p
 
 
 def _connected(tenant: Tenant) -> bool:
-    return any(grant.status != "revoked" or grant.reason != "disconnected" for grant in tenant.grants)
+    return tenant.removed_at is None and any(
+        grant.status != "revoked" or grant.reason != "disconnected" for grant in tenant.grants
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,11 @@ def administrator_id(tenant_id: str, object_id: str) -> str:
     return f"{tenant_id}:{object_id}"
 
 
+def user_id(account_id: str, subject: str) -> str:
+    """The key of a person of the console: the issuer's subject, within the account."""
+    return f"user:{account_id}:{subject}"
+
+
 class People:
     """The only place where a name is kept."""
 

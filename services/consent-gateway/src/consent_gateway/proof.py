@@ -74,6 +74,22 @@ def key_id(id_token: str) -> str:
     return str(header["kid"])
 
 
+def tenant_of(id_token: str) -> str:
+    """The tenant that the token says it is of, to know whose keys and issuer ``validate`` has to hold it against.
+
+    Raises:
+        Refused: personal_account; proof_failed, it names no tenant.
+    """
+    try:
+        claims = jwt.decode(id_token, options={"verify_signature": False})
+    except jwt.PyJWTError:
+        raise _failed("not a JWT") from None
+    tenant_id = _tenant(claims)
+    if tenant_id == CONSUMER_TENANT:
+        raise Refused(Kind.PERSONAL_ACCOUNT)
+    return tenant_id
+
+
 def validate(id_token: str, *, key: SigningKey, expected: Expected, now: datetime) -> Administrator:
     """The administrator of a token that is signed, current, meant for us, ours by its nonce, and of that tenant.
 

@@ -66,7 +66,7 @@ class FormTargets:
 
 
 class Cookies:
-    """The console's two cookies: the session, and the browser that began to sign in.
+    """The three cookies: the console's session, the browser that began to sign in, and one that follows an invitation.
 
     HttpOnly and Lax: Entra and the issuer send the browser back by a top-level GET, which carries Lax cookies; forms of
     other sites don't. Under https they are Secure and have the ``__Host-`` prefix, so that no neighbouring host can
@@ -78,13 +78,14 @@ class Cookies:
         prefix = "__Host-" if self._secure else ""
         self.session = f"{prefix}consent_console"
         self.browser = f"{prefix}consent_console_sign_in"
+        self.invite = f"{prefix}consent_invite"
 
     def set(self, response: Response, name: str, value: str, *, seconds: int) -> None:
-        """Send one of the two."""
+        """Send one of them."""
         response.set_cookie(name, value, max_age=seconds, path="/", secure=self._secure, httponly=True, samesite="lax")
 
     def forget(self, response: Response, name: str) -> None:
-        """Have the browser drop one of the two."""
+        """Have the browser drop one of them."""
         response.delete_cookie(name, path="/", secure=self._secure, httponly=True, samesite="lax")
 
 

@@ -56,13 +56,14 @@ class Slots:
         await self._touch(key, {})
         return str(document["tenant_id"]) if document["tenant_id"] is not None else None
 
-    async def release(self, app_id: str, tenant_id: str) -> None:
-        """The tenant no longer has the app: another tenant may."""
-        await self._slots.update_one(
+    async def release(self, app_id: str, tenant_id: str) -> bool:
+        """The tenant no longer has the app: another tenant may. False when the tenant did not have it."""
+        result = await self._slots.update_one(
             {"_id": slot_id(self._account_id, app_id), "tenant_id": tenant_id},
             {"$set": {"tenant_id": None}, "$inc": {"counter": 1}},
             session=self._session,
         )
+        return bool(result.matched_count)
 
     async def _touch(self, key: str, fields: dict[str, object]) -> None:
         change: dict[str, object] = {"$inc": {"counter": 1}}

@@ -1,24 +1,30 @@
 """The transactions of the use cases, on top of the ledger."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from consent_gateway.attempt_events import failure_of
 from consent_gateway.attempt_store import AttemptStore
-from consent_gateway.attempts import Attempt
+from consent_gateway.attempts import Attempt, Proven
 from consent_gateway.catalog import Catalog, PermissionSet
 from consent_gateway.checks import Judgement, Organization
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grant_store import GrantStore
 from consent_gateway.grants import Grant, Tenant, accept
+from consent_gateway.invitation_records import InvitationRecords
+from consent_gateway.invitation_store import InvitationStore
 from consent_gateway.ledger import Books, Change, Ledger, Turn
 from consent_gateway.people import People, administrator_id
 from consent_gateway.proof import Administrator
-from shared.events import GATEWAY, Actor, ConsentFailed, new_event
-from shared.topics import CONSENT_EVENTS
+from consent_gateway.transfer_records import TransferRecords
+from shared.events import Actor
 
 if TYPE_CHECKING:
-    from shared.mongo import Database
+    from shared.mongo import Database, Session
+
+# How long a proof that nobody has confirmed is kept.
+CONFIRM_WITHIN = timedelta(days=7)
 
 
 class Store:
@@ -28,6 +34,9 @@ class Store:
         self.attempts = AttemptStore(database)
         self.grants = GrantStore(database)
         self.people = People(database)
+        self.invitations = InvitationStore(database)
+        self.invited = InvitationRecords(ledger, catalog, self.attempts, self.invitations)
+        self.transfers = TransferRecords(database, catalog, ledger)
         self._ledger = ledger
         self._catalog = catalog
 
@@ -35,6 +44,8 @@ class Store:
         """All indexes; again and again without harm."""
         await self.attempts.create_indexes()
         await self.grants.create_indexes()
+        await self.invitations.create_indexes()
+        await self.transfers.create_indexes()
         await self._ledger.outbox.create_indexes()
 
     async def commit_consent(
@@ -50,17 +61,14 @@ class Store:
         """The first commit of a proven consent: grants that are `verifying`, link, slots, events, the attempt's step.
 
         Raises:
-            Refused: tenant_taken; used, when the attempt isn't the caller's any more. Nothing was written.
+            Refused: tenant_taken; withdrawn, the invitation was taken back; used, when the attempt isn't the caller's
+                any more. Nothing was written.
         """
         accepted = tuple(permission_set.id for permission_set in permission_sets)
-        remaining = tuple(one for one in attempt.remaining if one not in accepted)
         tenant_id = administrator.tenant_id
 
         async def work(books: Books) -> tuple[Grant, ...]:
-            if not await self.attempts.progress(
-                attempt, remaining=remaining, tenant_id=tenant_id, session=books.session, now=now
-            ):
-                raise Refused(Kind.USED)
+            await self._progress(attempt, accepted, administrator, session=books.session, now=now)
             turn = await books.open(attempt.account_id, tenant_id)
             grants = [
                 accept(
@@ -88,6 +96,52 @@ class Store:
 
         return await self._ledger.transact(attempt.account_id, work)
 
+    async def hold_consent(
+        self,
+        attempt: Attempt,
+        permission_sets: Sequence[PermissionSet],
+        *,
+        administrator: Administrator,
+        now: datetime,
+    ) -> None:
+        """Keep what an invited person accepted and proved, without a grant, until an operator confirms it.
+
+        Raises:
+            Refused: withdrawn, used; as ``commit_consent``.
+        """
+        accepted = tuple(permission_set.id for permission_set in permission_sets)
+
+        async def work(books: Books) -> None:
+            await self._progress(
+                attempt, accepted, administrator, session=books.session, now=now, held_until=now + CONFIRM_WITHIN
+            )
+
+        await self._ledger.transact(attempt.account_id, work)
+
+    async def _progress(
+        self,
+        attempt: Attempt,
+        accepted: tuple[str, ...],
+        administrator: Administrator,
+        *,
+        session: "Session",
+        now: datetime,
+        held_until: datetime | None = None,
+    ) -> None:
+        remaining = tuple(one for one in attempt.remaining if one not in accepted)
+        proven = Proven(tenant_id=administrator.tenant_id, object_id=administrator.object_id, at=now)
+        if not await self.attempts.progress(
+            attempt, remaining=remaining, proven=proven, session=session, now=now, held_until=held_until
+        ):
+            raise Refused(Kind.USED)
+        await self.invited.advance(attempt, session=session, proven=proven, ended=not remaining, held_until=held_until)
+
+    async def remember(self, administrator: Administrator) -> None:
+        """Keep the administrator's name, for the pages."""
+        await self.people.remember(
+            administrator_id(administrator.tenant_id, administrator.object_id), administrator.name
+        )
+
     async def fail_attempt(
         self,
         attempt: Attempt,
@@ -95,24 +149,24 @@ class Store:
         kind: Kind,
         stage: str,
         error_code: str | None,
+        detail: str | None = None,
         tenant_id: str | None,
+        proven: Proven | None = None,
     ) -> bool:
         """End a taken attempt, with its event; False when it isn't the caller's any more.
 
-        ``tenant_id`` is one that was proven, or None.
+        ``tenant_id`` is one that was proven, or None; ``proven`` keeps that proof with the attempt.
         """
         now = datetime.now(UTC)
-        event = ConsentFailed(
-            account_id=attempt.account_id,
-            tenant_id=tenant_id,
-            permission_set_ids=attempt.remaining,
-            apps=self._catalog.apps_of(attempt.remaining),
-            attempt_id=attempt.id,
+        event = failure_of(
+            attempt,
+            catalog=self._catalog,
+            kind=kind,
             stage=stage,
-            reason=str(kind),
             error_code=error_code,
-            actor=Actor(kind="user", id=attempt.subject),
-            occurred_at=now,
+            detail=detail,
+            tenant_id=tenant_id,
+            now=now,
         )
 
         async def work(books: Books) -> bool:
@@ -124,14 +178,36 @@ class Store:
                 failure=kind,
                 stage=stage,
                 error_code=error_code,
+                detail=detail,
+                proven=proven or attempt.proven,
             )
             if closed:
-                # It carries no revision of the tenant: the clock puts it in its place among the account's rows.
-                revision = int(now.timestamp() * 1000)
-                await self._ledger.outbox.add(
-                    books.session, CONSENT_EVENTS, new_event(GATEWAY, event), revision=revision
-                )
+                await self.invited.fail(attempt, kind, session=books.session)
+                await self._ledger.tell(books.session, event)
             return closed
+
+        return await self._ledger.transact(attempt.account_id, work)
+
+    async def expire_attempt(self, attempt: Attempt) -> bool:
+        """End an attempt whose time is over, with its event; False when it moved on meanwhile."""
+        now = datetime.now(UTC)
+        event = failure_of(
+            attempt,
+            catalog=self._catalog,
+            kind=Kind.EXPIRED,
+            stage=str(attempt.phase),
+            error_code=None,
+            detail=None,
+            tenant_id=attempt.proven.tenant_id if attempt.proven is not None else None,
+            now=now,
+        )
+
+        async def work(books: Books) -> bool:
+            expired = await self.attempts.expire(attempt, session=books.session, now=now)
+            if expired:
+                await self.invited.fail(attempt, Kind.EXPIRED, session=books.session)
+                await self._ledger.tell(books.session, event)
+            return expired
 
         return await self._ledger.transact(attempt.account_id, work)
 
@@ -141,18 +217,20 @@ class Store:
         tenant_id: str,
         judged: Sequence[Judgement],
         *,
+        tokens: Mapping[str, int],
         organization: Organization | None,
         cause: str,
         actor: Actor,
     ) -> tuple[Grant, ...]:
         """Write changes that were decided by an outside answer, those whose grant is still the one that was judged.
 
-        A judgement's grant carries the revision that was read before asking. Returns the grants that changed.
+        That is: it has the revision, and the last check, that were read before asking, and where it was checked under
+        a lease, that lease (``tokens``, by permission set). Returns the grants that changed.
         """
 
         async def work(books: Books) -> tuple[Grant, ...]:
             turn = await books.open(account_id, tenant_id)
-            current = [one.grant for one in judged if _unchanged(turn, one.grant)]
+            current = [one.grant for one in judged if _unchanged(turn, one, tokens)]
             if not current and (turn.tenant is None or not _renames(organization, turn.tenant)):
                 return ()
             change = Change(grants=current, organization=organization, cause=cause, actor=actor)
@@ -161,9 +239,14 @@ class Store:
         return await self._ledger.transact(account_id, work)
 
 
-def _unchanged(turn: Turn, judged: Grant) -> bool:
-    now = turn.grants.get(judged.permission_set_id)
-    return now is not None and now.revision == judged.revision
+def _unchanged(turn: Turn, judged: Judgement, tokens: Mapping[str, int]) -> bool:
+    before, now = judged.before, turn.grants.get(judged.before.permission_set_id)
+    if now is None or now.revision != before.revision:
+        return False
+    # Another check may have said something else meanwhile, and a good one raises no revision.
+    if (now.health.last_at, now.health.negatives) != (before.health.last_at, before.health.negatives):
+        return False
+    return now.health.token == tokens.get(before.permission_set_id, now.health.token)
 
 
 def _renames(organization: Organization | None, tenant: Tenant) -> bool:
