@@ -21,11 +21,29 @@ _PLANS = {
     "AAD_PREMIUM_P2": ("84a661c4-e949-4bd2-a560-ed7766fcaf2b", ("AAD_PREMIUM", "AAD_PREMIUM_P2")),
     "SPE_E3": (
         "05e9a617-0261-4cee-bb44-138d3ef5d965",
-        ("AAD_PREMIUM", "EXCHANGE_S_ENTERPRISE", "SHAREPOINTENTERPRISE"),
+        (
+            "AAD_PREMIUM",
+            "EXCHANGE_S_ENTERPRISE",
+            "SHAREPOINTENTERPRISE",
+            "RMS_S_ENTERPRISE",
+            "RMS_S_PREMIUM",
+            "MIP_S_CLP1",
+        ),
     ),
     "SPE_E5": (
         "06ebc4ee-1bb5-47dd-8120-11324bc54e06",
-        ("AAD_PREMIUM", "AAD_PREMIUM_P2", "EXCHANGE_S_ENTERPRISE", "SHAREPOINTENTERPRISE", "TEAMS1"),
+        (
+            "AAD_PREMIUM",
+            "AAD_PREMIUM_P2",
+            "EXCHANGE_S_ENTERPRISE",
+            "SHAREPOINTENTERPRISE",
+            "TEAMS1",
+            "RMS_S_ENTERPRISE",
+            "RMS_S_PREMIUM",
+            "RMS_S_PREMIUM2",
+            "MIP_S_CLP1",
+            "MIP_S_CLP2",
+        ),
     ),
     "O365_BUSINESS_PREMIUM": ("f245ecc8-75af-4f8e-b61f-27d8114de5f3", ("EXCHANGE_S_STANDARD", "TEAMS1")),
 }

@@ -13,6 +13,7 @@ from consent_gateway.credentials import CredentialError, Credentials
 from consent_gateway.discovery import Discovery
 from consent_gateway.entra_tokens import EntraTokens
 from consent_gateway.graph import Graph
+from consent_gateway.graph_settings import GraphSettings
 from consent_gateway.probe import Probe
 from consent_gateway.settings import EntraSettings
 
@@ -23,6 +24,7 @@ class Entra:
 
     tokens: EntraTokens
     probe: Probe
+    settings: GraphSettings
     clients: tuple[httpx.AsyncClient, httpx.Client]
 
     @classmethod
@@ -45,7 +47,8 @@ class Entra:
             timeout_seconds=timeout,
         )
         probe = Probe(tokens, Graph(settings.graph_url, client), home_tenant_id=settings.home_tenant_id)
-        return cls(tokens=tokens, probe=probe, clients=(client, blocking))
+        graph_settings = GraphSettings(settings.graph_url, client)
+        return cls(tokens=tokens, probe=probe, settings=graph_settings, clients=(client, blocking))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -140,6 +140,10 @@ class GrantStore:
             {"_id": grant_id(account_id, tenant_id, permission_set_id), "check.next_at": {"$type": "date"}},
             {"$min": {"check.next_at": now}},
         )
+        # Whoever asks has perhaps just given the service principal a role.
+        await self._tenants.update_one(
+            {"_id": tenant_doc_id(account_id, tenant_id), "connected": True}, {"$min": {"settings.next_at": now}}
+        )
         return bool(result.matched_count)
 
     async def check_soon(self, tenant_id: str, set_ids: Ids[str], *, by: datetime) -> None:
