@@ -7,12 +7,25 @@ from importlib import metadata
 import httpx
 from fastapi import FastAPI
 
-from consent_gateway import api, api_functions, callbacks, console, signin
+from consent_gateway import (
+    api,
+    api_functions,
+    api_invitations,
+    api_transfers,
+    callbacks,
+    console,
+    console_history,
+    console_invitations,
+    console_transfers,
+    invite_pages,
+    signin,
+)
 from consent_gateway.core import NAME, Core, utc_now
 from consent_gateway.errors import Refused
 from consent_gateway.guard import Gate
 from consent_gateway.oidc import Provider
 from consent_gateway.pages import Pages
+from consent_gateway.registry import Registry
 from consent_gateway.security import FormTargets
 from consent_gateway.sessions import Sessions
 from consent_gateway.settings import Settings
@@ -56,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
                     monitor=indexes.before(core.monitor.run),
                     catalog=indexes.before(core.reevaluation.run),
                     settings=indexes.before(core.settings_watch.run),
+                    attempts=indexes.before(core.sweeper.run),
                     changes=core.changes.run(),
                 )
             )
@@ -75,6 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Refused, api.on_refused)
     caller = bearer(TokenVerifier.from_settings(settings.auth, issuer))
     app.include_router(api_functions.router(caller, catalog=core.catalog, tenants=core.store.grants))
+    app.include_router(api_invitations.router(caller, core.flow.invitations, core.flow.confirmations))
+    app.include_router(api_transfers.router(caller, core.flow.transfers))
     app.include_router(
         api.router(
             caller,
@@ -116,5 +132,27 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
         )
     )
     app.include_router(
-        callbacks.router(gate=gate, pages=pages, catalog=catalog, consent=consent, tenants_of=tenants_of)
+        callbacks.router(
+            gate=gate,
+            pages=pages,
+            catalog=catalog,
+            consent=consent,
+            tenants_of=tenants_of,
+            transfers=core.flow.transfers,
+        )
+    )
+    app.include_router(
+        console_invitations.router(
+            gate=gate,
+            pages=pages,
+            catalog=catalog,
+            invitations=core.flow.invitations,
+            confirmations=core.flow.confirmations,
+        )
+    )
+    app.include_router(invite_pages.router(gate=gate, pages=pages, catalog=catalog, invitations=core.flow.invitations))
+    app.include_router(console_transfers.router(gate=gate, pages=pages, transfers=core.flow.transfers))
+    registry = Registry(settings.registry_url, issuer)
+    app.include_router(
+        console_history.router(gate=gate, pages=pages, catalog=catalog, registry=registry, people=core.store.people)
     )

@@ -8,22 +8,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from consent_gateway.catalog import ActiveCatalog, Catalog
+from consent_gateway.attempt_sweeper import AttemptSweeper
+from consent_gateway.breaker_store import BreakerStore
+from consent_gateway.catalog import ActiveCatalog
 from consent_gateway.catalog_file import load_catalog, read_catalog
 from consent_gateway.catalog_versions import CatalogVersions
 from consent_gateway.changes import Changes
 from consent_gateway.checks import Rules as CheckRules
 from consent_gateway.consent import Consent
 from consent_gateway.entra import Entra
+from consent_gateway.flow import Flow
 from consent_gateway.ledger import Ledger
 from consent_gateway.monitor import Monitor
-from consent_gateway.neighbours import Neighbours
 from consent_gateway.operations import Operations
+from consent_gateway.pacing import Pace
 from consent_gateway.reevaluation import Reevaluation
-from consent_gateway.registrations import Registrations
+from consent_gateway.registrations import MassRules, Registrations
 from consent_gateway.settings import Settings
 from consent_gateway.settings_watch import SettingsWatch
-from consent_gateway.starts import Rules, Starts
 from consent_gateway.store import Store
 from consent_gateway.verification import Verification
 from shared import mongo
@@ -54,7 +56,8 @@ class Core:
     store: Store
     operations: Operations
     entra: Entra
-    consent: Consent
+    flow: Flow
+    sweeper: AttemptSweeper
     verification: Verification
     monitor: Monitor
     changes: Changes
@@ -77,6 +80,18 @@ class Core:
         relay = Relay(database, publisher, owner=owner)
         ledger = Ledger(database, catalog, cloud=settings.entra.cloud, exclusive=settings.tenant_sharing == "exclusive")
         store = Store(database, catalog, ledger)
+        registrations = Registrations(
+            entra.probe,
+            BreakerStore(
+                database,
+                per_second=settings.drift.per_second,
+                most_seconds=settings.drift.interval_seconds,
+                clock=utc_now,
+            ),
+            mass=MassRules(tenants=settings.drift.mass_tenants, share=settings.drift.mass_share),
+            monotonic=time.monotonic,
+            clock=utc_now,
+        )
         verification = Verification(
             catalog,
             CheckRules(
@@ -85,7 +100,7 @@ class Core:
                 negatives_span_seconds=settings.drift.negatives_span_seconds,
             ),
             prober=entra.probe,
-            registrations=Registrations(entra.probe, monotonic=time.monotonic),
+            registrations=registrations,
             grants=store.grants,
             changes=store,
             committed=relay.poke,
@@ -119,15 +134,35 @@ class Core:
             store=store,
             operations=Operations(ledger, catalog),
             entra=entra,
-            consent=_consent(settings, catalog, store, entra=entra, verification=verification, relay=relay),
+            flow=Flow.of(
+                settings,
+                catalog,
+                store,
+                entra=entra.tokens,
+                verification=verification,
+                committed=relay.poke,
+                clock=utc_now,
+            ),
+            sweeper=AttemptSweeper(database, store, owner=owner, committed=relay.poke, clock=utc_now),
             verification=verification,
             monitor=Monitor(
-                store.grants, verification, owner=owner, concurrency=settings.entra.concurrency, clock=utc_now
+                store.grants,
+                verification,
+                registrations,
+                pace=Pace(settings.drift.per_second, monotonic=time.monotonic),
+                owner=owner,
+                concurrency=settings.entra.concurrency,
+                clock=utc_now,
             ),
             changes=Changes(database),
             publisher=publisher,
             relay=relay,
         )
+
+    @property
+    def consent(self) -> Consent:
+        """The consent flow itself."""
+        return self.flow.consent
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -138,25 +173,3 @@ class Core:
         finally:
             await self.publisher.close()
             await mongo.close(self.database)
-
-
-def _consent(
-    settings: Settings, catalog: Catalog, store: Store, *, entra: Entra, verification: Verification, relay: Relay
-) -> Consent:
-    rules = Rules(
-        public_url=settings.public_url,
-        attempt_seconds=settings.consent.attempt_seconds,
-        wait_seconds=settings.consent.wait_seconds,
-        verify_deadline_seconds=settings.consent.verify_deadline_seconds,
-    )
-    neighbours = Neighbours(
-        attempts=store.attempts,
-        records=store,
-        entra=entra.tokens,
-        grants=store.grants,
-        verification=verification,
-        committed=relay.poke,
-        clock=utc_now,
-    )
-    starts = Starts(catalog, rules, attempts=store.attempts, entra=entra.tokens, clock=utc_now)
-    return Consent(catalog, rules, starts, neighbours)
