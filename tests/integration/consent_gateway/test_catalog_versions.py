@@ -9,11 +9,12 @@ from uuid import uuid4
 import pytest
 
 from consent_gateway import catalog_command
-from consent_gateway.checks import Finding, Rules, judge
+from consent_gateway.checks import Finding, judge
 from consent_gateway.core import Core
 from consent_gateway.errors import CatalogError
 from consent_gateway.grants import Grant, Status
 from consent_gateway.proof import Administrator
+from consent_gateway.schedule import Rules
 from consent_gateway.verification import SYSTEM
 from shared.events import GrantData, PermissionGranted, decode
 from support import gateway

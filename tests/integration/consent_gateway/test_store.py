@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,11 +14,12 @@ import pytest_asyncio
 import yaml
 
 from consent_gateway.attempts import Person, Phase
-from consent_gateway.checks import Finding, Judgement, Organization, Rules, judge
+from consent_gateway.checks import Finding, Judgement, Organization, Outcome, judge
 from consent_gateway.core import Core
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants import Entra, Grant, Reason, Status, gone
 from consent_gateway.proof import Administrator
+from consent_gateway.schedule import Rules
 from consent_gateway.starts import hashed
 from consent_gateway.verification import SYSTEM
 from shared.events import Actor, decode
@@ -53,6 +55,23 @@ async def verified(core: Core, grant: Grant) -> Grant:
     judgement = judge(grant, finding, known=frozenset(grant.accepted), now=now(), rules=RULES)
     (written,) = await commit(core, judgement)
     return written
+
+
+def changed(before: Grant, after: Grant) -> Judgement:
+    """What a check decided."""
+    return Judgement(before=before, grant=after, changed=True, outcome=Outcome.CHANGED)
+
+
+def noted(before: Grant, seconds: float) -> Judgement:
+    """What a check decided that changed nothing but the time of the next one."""
+    health = replace(before.health, last_at=now(), next_at=now() + timedelta(seconds=seconds))
+    return Judgement(before=before, grant=replace(before, health=health), changed=False, outcome=Outcome.GOOD)
+
+
+async def due_at(core: Core, tenant_id: str) -> datetime:
+    (grant,) = await core.store.grants.grants_on("northwind", tenant_id)
+    assert grant.health.next_at is not None
+    return grant.health.next_at
 
 
 async def commit(core: Core, *judged: Judgement, organization: Organization | None = None) -> tuple[Grant, ...]:
@@ -189,7 +208,7 @@ async def test_a_grant_and_a_revocation_of_two_sets_of_one_app_do_not_skew(
     for _ in range(10):
         tenant = str(uuid4())
         (first,) = await accept(core, tenant, OPERATOR, "one")
-        lost = Judgement(grant=gone(first, Reason.REMOVED), changed=True, outcome=Any)  # type: ignore[arg-type]
+        lost = changed(first, gone(first, Reason.REMOVED))
         await asyncio.gather(commit(core, lost), accept(core, tenant, OPERATOR, "two"))
         grants = {grant.permission_set_id: grant for grant in await core.store.grants.grants_on("northwind", tenant)}
         assert (grants["one"].status, grants["two"].status) == (Status.REVOKED, Status.VERIFYING)
@@ -208,29 +227,33 @@ async def test_a_grant_and_a_revocation_of_two_sets_of_one_app_do_not_skew(
 
 async def test_an_outside_answer_commits_only_on_the_grant_that_was_read_before_asking(core: Core) -> None:
     (before,) = await accept(core, CONTOSO)
-    lost = Judgement(grant=gone(before, Reason.REMOVED), changed=True, outcome=Any)  # type: ignore[arg-type]
+    lost = changed(before, gone(before, Reason.REMOVED))
     (after,) = await accept(core, CONTOSO)
     assert await commit(core, lost) == ()
     (now_there,) = await core.store.grants.grants_on("northwind", CONTOSO)
     assert (now_there.entra, now_there.revision) == (Entra.VERIFYING, after.revision)
-    assert await core.store.grants.note_health(before, token=None) is False
+    await core.store.grants.note_health(noted(before, 5000), token=None)
+    assert await due_at(core, CONTOSO) < now() + timedelta(seconds=60)
 
 
 async def test_a_due_grant_is_claimed_once_and_a_late_holder_writes_nothing(core: Core) -> None:
     (grant,) = await accept(core, CONTOSO)
-    claim = core.store.grants.claim_due
+    claim = partial(core.store.grants.claim_due, most=10)
     later = now() + timedelta(seconds=30)
-    claims = await asyncio.gather(*(claim(now=later, owner="a", seconds=0, busy_tenants=()) for _ in range(5)))
-    tokens = [one.token for one in claims if one is not None]
-    assert tokens[:1] == [1]
-    second = await claim(now=later, owner="b", seconds=60, busy_tenants=())
-    assert second is not None
-    assert second.token > tokens[0]
-    assert await claim(now=later, owner="c", seconds=60, busy_tenants=()) is None
-    assert await core.store.grants.note_health(grant, token=tokens[0]) is False
-    assert await core.store.grants.note_health(grant, token=second.token) is True
-    assert await claim(now=later, owner="c", seconds=60, busy_tenants=(CONTOSO,)) is None
-    assert await claim(now=now(), owner="c", seconds=60, busy_tenants=()) is None
+    claims = await asyncio.gather(*(claim(now=later, owner="a", seconds=0) for _ in range(5)))
+    tokens = [one.token for found in claims for one in found]
+    assert 1 in tokens
+    (second,) = await claim(now=later, owner="b", seconds=60)
+    assert second.token > max(tokens)
+    assert await claim(now=later, owner="c", seconds=60) == []
+    await core.store.grants.note_health(noted(grant, 5000), token=tokens[0])
+    assert await due_at(core, CONTOSO) < later
+    await core.store.grants.note_health(noted(grant, 20), token=second.token)
+    assert await claim(now=later, owner="c", seconds=60, busy_tenants=(CONTOSO,)) == []
+    assert await claim(now=later, owner="c", seconds=60, resting=(CLIENT_IDS[SET],)) == []
+    assert await claim(now=later, owner="c", seconds=60, troubled=True) == []
+    assert await claim(now=now(), owner="c", seconds=60) == []
+    assert len(await claim(now=later, owner="c", seconds=60, troubled=False)) == 1
 
 
 async def test_blocking_and_unblocking_twice_says_so_once(core: Core) -> None:
@@ -286,8 +309,7 @@ async def test_moving_a_limited_app_tells_both_tenants_with_a_new_epoch(core: Co
 async def test_a_new_name_of_a_tenant_is_an_event_and_the_first_one_comes_with_the_grant(core: Core) -> None:
     (grant,) = await accept(core, CONTOSO)
     first = Organization(tenant_id=CONTOSO, name="Contoso Ltd", primary_domain="contoso.com")
-    judgement = Judgement(grant=replace(grant, entra=Entra.COMPLETE), changed=True, outcome=Any)  # type: ignore[arg-type]
-    await commit(core, judgement, organization=first)
+    await commit(core, changed(grant, replace(grant, entra=Entra.COMPLETE)), organization=first)
     renamed = replace(first, name="Contoso GmbH")
     for _ in range(2):
         await core.store.commit_checks("northwind", CONTOSO, (), organization=renamed, cause="check", actor=SYSTEM)

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consent_gateway.catalog_file import load_catalog
-from consent_gateway.checks import Finding, Judgement, Outcome, Rules, assess, judge
+from consent_gateway.checks import Delegated, Finding, Judgement, Outcome, assess, judge
 from consent_gateway.grant_events import event_of
 from consent_gateway.grants import Entra, Grant, Reason, Status, Tenant, accept, gone
+from consent_gateway.schedule import Rules
 from shared.events import Actor, Permission
-from support.gateway import CLIENT_IDS, CONTOSO
+from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM
 
 CATALOG = load_catalog(None, CLIENT_IDS)
 SET = CATALOG.sets["read-directory-data"]
@@ -159,9 +160,50 @@ def test_an_answer_that_could_not_be_had_changes_nothing_for_ever(finding: Findi
     assert (grant.health.failures, grant.health.negatives) == (19, 0)
 
 
+def test_a_graph_that_fails_neither_grants_nor_takes_away() -> None:
+    """Delegated permissions that can't be read just now are not the same as those that never can."""
+    seen = frozenset({(GRAPH, "User.Read")})
+    partial = check(accepted(), found(*ALL, delegated=seen)).grant
+    for seconds in (10, 500, 950):
+        partial = check(partial, found(*ALL, delegated=frozenset()), seconds).grant
+    assert (partial.status, [p.value for p in partial.missing]) == (Status.PARTIAL, ["User.Read"])
+    later = check(partial, found(*ALL, delegated=Delegated.LATER), 2000)
+    assert (later.changed, later.outcome, later.grant.status) == (False, Outcome.INCONCLUSIVE, Status.PARTIAL)
+    whole = check(accepted(), found(*ALL, delegated=seen)).grant
+    losing = check(whole, found(*ALL, delegated=frozenset()), 10).grant
+    again = check(losing, found(*ALL, delegated=Delegated.LATER), 20).grant
+    assert (again.health.negatives, again.permissions) == (1, whole.permissions)
+
+
+def test_a_check_that_did_not_ask_for_delegated_permissions_leaves_them_as_they_were() -> None:
+    for delegated in (frozenset({(GRAPH, "User.Read")}), Delegated.UNREADABLE):
+        grant = check(accepted(), found(*ALL, delegated=delegated)).grant
+        judgement = check(grant, found(*ALL, delegated=Delegated.UNASKED, full=False), 4000)
+        assert (judgement.changed, judgement.outcome) == (False, Outcome.GOOD)
+        assert judgement.grant.health.full_at == grant.health.full_at
+
+
+def test_an_api_that_the_tenant_lacks_makes_a_fresh_consent_partly_usable_soon() -> None:
+    other = Permission(resource_app_id=FABRIKAM, value="Reports.Read", type="application")
+    grant = replace(accepted(), accepted=(*SET.required, other))
+    finding = found(*ALL, absent=frozenset({FABRIKAM}))
+    for seconds in (1, 3, 8):
+        assert grant.status is Status.VERIFYING
+        grant = check(grant, finding, seconds).grant
+    assert (grant.status, grant.usable, grant.missing) == (Status.PARTIAL, True, (other,))
+    assert grant.health.absent == (FABRIKAM,)
+    incomplete = replace(accepted(), accepted=(*SET.required, other))
+    for seconds in (1, 3, 8, 20):
+        incomplete = check(incomplete, found("Group.Read.All", absent=frozenset({FABRIKAM})), seconds).grant
+    assert incomplete.status is Status.VERIFYING
+    back = check(grant, Finding(roles={GRAPH: ALL, FABRIKAM: frozenset({"Reports.Read"})}), 5000)
+    assert (back.grant.status, back.grant.health.absent) == (Status.GRANTED, ())
+
+
 def test_entras_wish_to_be_left_alone_is_honoured() -> None:
     grant = check(granted(), found(unanswered="transient", retry_after=1800.0), 100).grant
-    assert grant.health.next_at == T0 + timedelta(seconds=1900)
+    assert grant.health.next_at == grant.health.not_before == T0 + timedelta(seconds=1900)
+    assert check(grant, found(*ALL), 2000).grant.health.not_before is None
 
 
 def test_a_check_that_changed_nothing_says_nothing() -> None:

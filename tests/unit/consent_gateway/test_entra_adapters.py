@@ -17,15 +17,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from consent_gateway.answers import Class, EntraFailed
+from consent_gateway.app_tokens import AppTokens
 from consent_gateway.catalog import MICROSOFT_GRAPH, Resource
-from consent_gateway.checks import Finding
+from consent_gateway.checks import Delegated, Finding
 from consent_gateway.credentials import CredentialError, Credentials
 from consent_gateway.discovery import Discovery, browser_endpoint, seconds_of
 from consent_gateway.entra_tokens import EntraTokens
 from consent_gateway.grants import Reason
 from consent_gateway.graph import Graph
 from consent_gateway.probe import Probe
-from consent_gateway.registrations import Home, Registrations
+from consent_gateway.registrations import Home
 from consent_gateway.settings import EntraSettings
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, HOME
 
@@ -95,15 +96,18 @@ class World:
         transport = httpx.MockTransport(entra)
         self.client = httpx.AsyncClient(transport=transport)
         self.discovery = Discovery(chosen, self.client)
+        credentials = Credentials(chosen)
         self.tokens = EntraTokens(
             self.discovery,
             httpx.Client(transport=transport),
-            Credentials(chosen),
+            credentials,
             login_url=LOGIN,
             concurrency=4,
             timeout_seconds=2.0,
         )
-        self.probe = Probe(self.tokens, Graph(GRAPH, self.client), home_tenant_id=HOME)
+        self.app_tokens = AppTokens(self.discovery, self.client, credentials, deadline_seconds=2.0)
+        graph = Graph(GRAPH, self.client, deadline_seconds=2.0)
+        self.probe = Probe(self.app_tokens, graph, home_tenant_id=HOME)
 
 
 @asynccontextmanager
@@ -115,7 +119,7 @@ async def world(entra: Entra, **changes: Any) -> AsyncIterator[World]:
 
 
 async def token(made: World) -> str:
-    return await made.tokens.app_token(tenant_id=CONTOSO, client_id=CLIENT, scope=RESOURCE.scope)
+    return await made.app_tokens.app_token(tenant_id=CONTOSO, client_id=CLIENT, scope=RESOURCE.scope)
 
 
 async def test_every_token_is_fetched_anew_and_discovery_is_not() -> None:
@@ -406,33 +410,23 @@ async def test_delegated_permissions_are_read_where_the_set_may_read_them() -> N
     entra.graph = graph
     async with world(entra) as made:
         finding = await find(made, delegated=True)
-        assert set(finding.delegated or ()) == {(MICROSOFT_GRAPH, "User.Read"), (MICROSOFT_GRAPH, "openid")}
+        assert finding.delegated == frozenset({(MICROSOFT_GRAPH, "User.Read"), (MICROSOFT_GRAPH, "openid")})
         entra.token = lambda _: answer_with(app_token())
-        assert (await find(made, delegated=True)).delegated is None
+        assert (await find(made, delegated=True)).delegated is Delegated.UNREADABLE
 
 
-async def test_our_own_fault_is_told_from_the_customers_by_asking_at_home() -> None:
+async def test_our_own_tenant_says_whether_the_fault_is_ours() -> None:
     entra = Entra()
-    now = [0.0]
     async with world(entra) as made:
-        registrations = Registrations(made.probe, monotonic=lambda: now[0])
-        gone = Finding(roles={}, gone=Reason.REMOVED)
-
-        async def excuse(finding: Finding) -> Finding:
-            return await registrations.excuse(finding, client_id=CLIENT, resources=[RESOURCE])
-
-        entra.token = lambda _: answer_with(app_token(tid=HOME))
-        assert (await excuse(gone)).gone is Reason.REMOVED
-        assert await excuse(gone) == gone
-        assert entra.asked("/token") == 1
-        now[0] = 61
-        entra.token = lambda _: httpx.Response(401, json={"error": "invalid_client", "error_codes": [7000222]})
-        excused = await excuse(gone)
-        assert (excused.gone, excused.unanswered is not None) == (None, True)
-        now[0] = 122
-        entra.token = lambda _: httpx.Response(503, text="")
-        assert (await excuse(gone)).gone is None
-        assert await made.probe.home(CLIENT, RESOURCE) is Home.UNKNOWN
+        for answer, home in (
+            (answer_with(app_token(tid=HOME)), Home.WORKS),
+            (httpx.Response(401, json={"error": "invalid_client", "error_codes": [7000222]}), Home.OURS),
+            (httpx.Response(401, json={"error": "invalid_client", "error_codes": [7000229]}), Home.OURS),
+            (httpx.Response(503, text=""), Home.UNKNOWN),
+            (httpx.Response(400, json={"error": "new", "error_codes": [424242]}), Home.UNKNOWN),
+        ):
+            entra.token = lambda _, said=answer: said  # type: ignore[misc]
+            assert await made.probe.home(CLIENT) is home
 
 
 def certificate() -> tuple[bytes, rsa.RSAPrivateKey]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from consent_gateway.catalog import Resource
-from consent_gateway.grants import Reason
 
 
 class EntraFailed(Exception):
@@ -147,14 +146,6 @@ def classify(stage: Stage, status: int | None, error: str | None, codes: Sequenc
 
 
 _HARMLESS = frozenset({Class.DECLINED, Class.INTERACTION, Class.TRANSIENT, Class.OURS, Class.CONFIG})
-
-# Refusals of an app-only token that say the customer took everything away, once our own fault is excluded.
-GONE: dict[Class, Reason] = {
-    Class.REMOVED: Reason.REMOVED,
-    Class.NO_CONSENT: Reason.REMOVED,
-    Class.DISABLED: Reason.DISABLED,
-    Class.TENANT: Reason.TENANT_DELETED,
-}
 
 _CODE = re.compile(r"\bAADSTS(\d{4,8})\b")
 _CODE_IN_URI = re.compile(r"[?&]code=(\d{4,8})\b")

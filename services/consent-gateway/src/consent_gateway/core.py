@@ -14,7 +14,6 @@ from consent_gateway.catalog import ActiveCatalog
 from consent_gateway.catalog_file import load_catalog, read_catalog
 from consent_gateway.catalog_versions import CatalogVersions
 from consent_gateway.changes import Changes
-from consent_gateway.checks import Rules as CheckRules
 from consent_gateway.consent import Consent
 from consent_gateway.entra import Entra
 from consent_gateway.flow import Flow
@@ -24,6 +23,7 @@ from consent_gateway.operations import Operations
 from consent_gateway.pacing import Pace
 from consent_gateway.reevaluation import Reevaluation
 from consent_gateway.registrations import MassRules, Registrations
+from consent_gateway.schedule import Rules as CheckRules
 from consent_gateway.settings import Settings
 from consent_gateway.settings_watch import SettingsWatch
 from consent_gateway.store import Store
@@ -125,7 +125,7 @@ class Core:
                 ledger,
                 catalog,
                 grants=store.grants,
-                tokens=entra.tokens,
+                tokens=entra.app_tokens,
                 graph=entra.settings,
                 committed=relay.poke,
                 clock=utc_now,

@@ -7,22 +7,28 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
-from weakref import WeakValueDictionary
 
 import httpx
 import jwt
 from prometheus_client import Gauge
 
 from consent_gateway.answers import Answer, Class, EntraFailed, Stage, classify
+from consent_gateway.flights import Flights
 from consent_gateway.proof import SigningKey
 from consent_gateway.settings import EntraSettings
 
 UNREACHABLE = Gauge("entra_login_unreachable", "1 while Entra's discovery document can't be fetched.")
 
 FRESH_SECONDS = 3_600.0
+# An old document is used while no new one can be had, and a new one is tried for this often.
+RETRY_SECONDS = 30.0
 # An unknown key id makes us fetch the keys again; a stranger can't make us do it more often than this.
 KEYS_RETRY_SECONDS = 10.0
-MOST_TENANTS = 4_096
+# Keys that can't be fetched anew are believed no longer than this.
+STALE_KEYS_SECONDS = 86_400.0
+# Tenants whose people sign in. A check needs no document of its tenant.
+MOST_TENANTS = 1_024
+MOST_KEYS = 256
 ORGANIZATIONS = "organizations"
 
 Value = TypeVar("Value")
@@ -65,10 +71,13 @@ class Discovery:
 
     def __init__(self, settings: EntraSettings, client: httpx.AsyncClient) -> None:
         self._login_url = settings.login_url
+        self._home_tenant_id = settings.home_tenant_id
+        self._deadline = settings.timeout_seconds
         self._client = client
         self._documents: _Recent[Metadata] = _Recent(MOST_TENANTS)
-        self._keys: _Recent[dict[str, SigningKey]] = _Recent(MOST_TENANTS)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._keys: _Recent[dict[str, SigningKey]] = _Recent(MOST_KEYS)
+        self._tried: _Recent[None] = _Recent(MOST_TENANTS)
+        self._flights: Flights[dict[str, Any]] = Flights()
 
     async def metadata(self, tenant: str) -> Metadata:
         """The document of a tenant (a GUID), or of `organizations`.
@@ -79,24 +88,36 @@ class Discovery:
             EntraFailed: there is no such tenant, or no document that can be used.
         """
         url = f"{self._login_url}/{tenant}/v2.0/.well-known/openid-configuration"
-        known = self._documents.get(url)
+        known, tried = self._documents.get(url), self._tried.get(url)
         if known is not None and monotonic() - known[0] < FRESH_SECONDS:
             return known[1]
-        async with self._turn(url):
-            known = self._documents.get(url)
-            if known is not None and monotonic() - known[0] < FRESH_SECONDS:
+        if known is not None and tried is not None and monotonic() - tried[0] < RETRY_SECONDS:
+            return known[1]
+        try:
+            metadata = _metadata(url, await self._flights.join(url, lambda: self._fetch(url)))
+        except EntraFailed as failed:
+            UNREACHABLE.set(int(failed.answer.klass is Class.TRANSIENT))
+            if known is not None and failed.answer.klass is Class.TRANSIENT:
+                self._tried.put(url, None)
                 return known[1]
-            try:
-                document = await self._fetch(url)
-                metadata = _metadata(url, document)
-            except EntraFailed as failed:
-                UNREACHABLE.set(int(failed.answer.klass is Class.TRANSIENT))
-                if known is not None and failed.answer.klass is Class.TRANSIENT:
-                    return known[1]
-                raise
-            UNREACHABLE.set(0)
-            self._documents.put(url, metadata)
-            return metadata
+            raise
+        UNREACHABLE.set(0)
+        self._documents.put(url, metadata)
+        return metadata
+
+    async def token_endpoint(self, tenant_id: str) -> str:
+        """Where tokens of a tenant are asked for: the home tenant's endpoint with the other id in it.
+
+        So a check of a tenant costs no request for its document; a tenant that isn't there is named by the token
+        endpoint too (AADSTS90002). Where the endpoint doesn't hold the id, the tenant's own document is asked for.
+
+        Raises:
+            EntraFailed: as ``metadata``.
+        """
+        home = (await self.metadata(self._home_tenant_id)).token_endpoint
+        if self._home_tenant_id in home:
+            return home.replace(self._home_tenant_id, tenant_id)
+        return (await self.metadata(tenant_id)).token_endpoint
 
     async def authorization_origin(self) -> str:
         """The origin of Entra's pages, for the admin-consent page too.
@@ -119,28 +140,25 @@ class Discovery:
         return key
 
     async def _known_key(self, url: str, key_id: str) -> SigningKey | None:
-        async with self._turn(url):
-            known = self._keys.get(url)
-            age = monotonic() - known[0] if known is not None else float("inf")
-            if known is not None and age < FRESH_SECONDS and (key_id in known[1] or age < KEYS_RETRY_SECONDS):
-                return known[1].get(key_id)
-            try:
-                keys = _keys(await self._fetch(url))
-            except EntraFailed:
-                if known is not None and key_id in known[1]:
-                    return known[1][key_id]
-                raise
-            self._keys.put(url, keys)
-            return keys.get(key_id)
-
-    def _turn(self, url: str) -> asyncio.Lock:
-        return self._turns.setdefault(url, asyncio.Lock())
+        known = self._keys.get(url)
+        age = monotonic() - known[0] if known is not None else float("inf")
+        if known is not None and age < FRESH_SECONDS and (key_id in known[1] or age < KEYS_RETRY_SECONDS):
+            return known[1].get(key_id)
+        try:
+            keys = _keys(await self._flights.join(url, lambda: self._fetch(url)))
+        except EntraFailed:
+            if known is not None and key_id in known[1] and age < STALE_KEYS_SECONDS:
+                return known[1][key_id]
+            raise
+        self._keys.put(url, keys)
+        return keys.get(key_id)
 
     async def _fetch(self, url: str) -> dict[str, Any]:
         try:
-            answer = await self._client.get(url)
+            async with asyncio.timeout(self._deadline):
+                answer = await self._client.get(url)
             body = answer.json()
-        except (httpx.HTTPError, ValueError):
+        except (TimeoutError, httpx.HTTPError, ValueError):
             raise EntraFailed(Answer(stage=Stage.DISCOVERY, klass=Class.TRANSIENT, error="unreachable")) from None
         if not isinstance(body, dict):
             raise EntraFailed(Answer(stage=Stage.DISCOVERY, klass=Class.UNKNOWN))

@@ -46,12 +46,15 @@ _PLAIN = (
 )
 _FROM_CATALOG = ("available_version", "catalog_edition")
 _HEALTH = tuple(Health.__dataclass_fields__)
+# A claim alone moves the token on.
+_HEALTH_WRITTEN = tuple(name for name in _HEALTH if name != "token")
 
 
 def grant_fields(grant: Grant) -> Document:
     """The ``$set`` of a grant. The check's lease isn't part of it: its holder may still be at work."""
     fields: Document = {name: getattr(grant, name) for name in (*_PLAIN, *_FROM_CATALOG)}
     fields |= {name: [p.model_dump() for p in getattr(grant, name)] for name in _PERMISSIONS}
+    fields["client_id"] = grant.client_id
     fields |= {"entra": str(grant.entra), "status": str(grant.status), "usable": grant.usable}
     fields |= {"apps": list(grant.apps), "held_apps": [held.model_dump() for held in grant.held_apps]}
     for name in ("additional", "planned", "settings"):
@@ -61,7 +64,7 @@ def grant_fields(grant: Grant) -> Document:
 
 def health_fields(health: Health) -> Document:
     """The ``$set`` of a grant's health."""
-    return {f"check.{name}": getattr(health, name) for name in _HEALTH}
+    return {f"check.{name}": getattr(health, name) for name in _HEALTH_WRITTEN} | {"check.absent": list(health.absent)}
 
 
 def grant_of(document: Document) -> Grant:
@@ -73,14 +76,20 @@ def grant_of(document: Document) -> Grant:
     fields |= {name: document[name] for name in _FROM_CATALOG if name in document}
     return Grant(
         **fields,
+        client_id=document.get("client_id"),
         entra=Entra(document["entra"]),
         apps=tuple(document["apps"]),
         held_apps=tuple(HeldApp(**held) for held in document["held_apps"]),
         additional=tuple(Permission(**one) for one in document.get("additional", ())),
         planned=tuple(PlannedChange(**one) for one in document.get("planned", ())),
         settings=tuple(AdditionalSetting(**one) for one in document.get("settings", ())),
-        health=Health(**{name: check[name] for name in _HEALTH if name in check}),
+        health=_health_of(check),
     )
+
+
+def _health_of(check: Document) -> Health:
+    fields: dict[str, Any] = {name: check[name] for name in _HEALTH if name in check}
+    return Health(**(fields | {"absent": tuple(check.get("absent", ()))}))
 
 
 def tenant_of(document: Document, grants: Sequence[Grant] = (), people: Mapping[str, str] | None = None) -> Tenant:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from consent_gateway.app_tokens import AppTokens
 from consent_gateway.catalog import Catalog
 from consent_gateway.credentials import CredentialError, Credentials
 from consent_gateway.discovery import Discovery
@@ -23,9 +24,10 @@ class Entra:
     """The adapters to Entra and Graph, and the connections they share."""
 
     tokens: EntraTokens
+    app_tokens: AppTokens
     probe: Probe
     settings: GraphSettings
-    clients: tuple[httpx.AsyncClient, httpx.Client]
+    clients: tuple[httpx.AsyncClient, httpx.AsyncClient, httpx.Client]
 
     @classmethod
     def of(cls, settings: EntraSettings, catalog: Catalog) -> "Entra":
@@ -36,19 +38,28 @@ class Entra:
         trusted = _trusted(settings.ca_bundle)
         limits = httpx.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         timeout = settings.timeout_seconds
-        client = httpx.AsyncClient(verify=trusted, trust_env=False, timeout=timeout, limits=limits)
+        # Checks in the background never take a connection that a person waits for.
+        people = httpx.AsyncClient(verify=trusted, trust_env=False, timeout=timeout)
+        checks = httpx.AsyncClient(verify=trusted, trust_env=False, timeout=timeout, limits=limits)
         blocking = httpx.Client(verify=trusted, trust_env=False, timeout=timeout, limits=limits)
+        discovery = Discovery(settings, people)
         tokens = EntraTokens(
-            Discovery(settings, client),
+            discovery,
             blocking,
             credentials,
             login_url=settings.login_url,
             concurrency=settings.concurrency,
             timeout_seconds=timeout,
         )
-        probe = Probe(tokens, Graph(settings.graph_url, client), home_tenant_id=settings.home_tenant_id)
-        graph_settings = GraphSettings(settings.graph_url, client)
-        return cls(tokens=tokens, probe=probe, settings=graph_settings, clients=(client, blocking))
+        app_tokens = AppTokens(discovery, checks, credentials, deadline_seconds=timeout)
+        graph = Graph(settings.graph_url, checks, deadline_seconds=timeout)
+        return cls(
+            tokens=tokens,
+            app_tokens=app_tokens,
+            probe=Probe(app_tokens, graph, home_tenant_id=settings.home_tenant_id),
+            settings=GraphSettings(settings.graph_url, checks),
+            clients=(people, checks, blocking),
+        )
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -57,8 +68,9 @@ class Entra:
             yield
         finally:
             self.tokens.close()
-            client, blocking = self.clients
-            await client.aclose()
+            people, checks, blocking = self.clients
+            await people.aclose()
+            await checks.aclose()
             blocking.close()
 
 

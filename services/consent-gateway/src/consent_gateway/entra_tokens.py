@@ -1,7 +1,7 @@
-"""Entra's token endpoint by msal: app-only tokens that are always fresh, and the proof sign-in.
+"""The proof sign-in by msal: the authorization-code flow with PKCE, for people.
 
 msal is synchronous, so it runs in a bounded pool of threads. Each use gets a throw-away client with caches of its own:
-msal otherwise answers from its token cache, and repeats an HTTP 400 for a minute without asking (msal 1.39).
+msal otherwise repeats an HTTP 400 for a minute without asking (msal 1.39).
 """
 
 import asyncio
@@ -49,23 +49,6 @@ class EntraTokens:
     def close(self) -> None:
         """Let the threads go; what they still do nobody waits for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    async def app_token(self, *, tenant_id: str, client_id: str, scope: str) -> str:
-        """A fresh app-only token (client credentials) of the tenant for one resource.
-
-        Raises:
-            EntraFailed: Entra refused, or gave no usable answer.
-        """
-        metadata = await self._discovery.metadata(tenant_id)
-
-        def acquire(app: msal.ConfidentialClientApplication) -> Any:  # noqa: ANN401 - msal's own untyped dict
-            return app.acquire_token_for_client(scopes=[scope])
-
-        result = await self._run(Stage.TOKEN, metadata, tenant_id, client_id, acquire)
-        token = result.get("access_token")
-        if not isinstance(token, str) or result.get("token_source") != "identity_provider":
-            raise EntraFailed(Answer(stage=Stage.TOKEN, klass=Class.UNKNOWN, error="no_fresh_token"))
-        return token
 
     async def authorization_origin(self) -> str:
         """The origin of Entra's pages; raises ``EntraFailed``."""

@@ -1,14 +1,18 @@
 """Reading grants, and handing out those that are due for a check."""
 
 from collections.abc import Collection as Ids
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from pymongo import ASCENDING, ReturnDocument
+from pymongo import ASCENDING, UpdateOne
 
+from consent_gateway.checks import Judgement
 from consent_gateway.documents import grant_id, grant_of, health_fields, tenant_doc_id, tenant_of
 from consent_gateway.grants import Grant, Tenant
+from consent_gateway.health_notes import Notes
 from consent_gateway.people import People, administrator_id
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ class GrantStore:
         self._grants: Collection = database["grants"]
         self._tenants: Collection = database["tenants"]
         self._people = People(database)
+        self._notes: Notes[UpdateOne] = Notes(lambda notes: self._grants.bulk_write(notes, ordered=False))
 
     async def create_indexes(self) -> None:
         """What is looked up by something else than its id."""
@@ -84,61 +89,96 @@ class GrantStore:
             for document in tenants
         ]
 
-    async def claim_due(self, *, now: datetime, owner: str, seconds: float, busy_tenants: Ids[str]) -> Claim | None:
-        """Take the grant that is due for longest and that nobody else is checking; None when there is none."""
-        free = {"$lt": [{"$ifNull": ["$check.lease.until", "$$NOW"]}, "$$NOW"]}
-        # The drivers' types don't say that there may be none.
-        document: Any = await self._grants.find_one_and_update(
-            {
-                "check.next_at": {"$lte": now},
-                "tenant_id": {"$nin": sorted(busy_tenants)},
-                "$or": [{"check.lease": None}, {"$expr": free}],
-            },
+    async def claim_due(
+        self,
+        *,
+        now: datetime,
+        owner: str,
+        seconds: float,
+        most: int,
+        busy_tenants: Ids[str] = (),
+        resting: Ids[str] = (),
+        troubled: bool | None = None,
+    ) -> list[Claim]:
+        """Take grants that are due for longest and that nobody else is checking, at most so many.
+
+        ``resting`` are client ids that aren't to be used now; ``troubled`` chooses grants by whether their last check
+        failed.
+        """
+        due: dict[str, Any] = {
+            "check.next_at": {"$lte": now},
+            "tenant_id": {"$nin": sorted(busy_tenants)},
+            "client_id": {"$nin": sorted(resting)},
+            "$or": [{"check.lease": None}, {"$expr": {"$lt": ["$check.lease.until", "$$NOW"]}}],
+        }
+        if troubled is not None:
+            due["check.failures"] = {"$gt": 0} if troubled else {"$not": {"$gt": 0}}
+        found = self._grants.find(due, {"_id": 1}).sort("check.next_at", ASCENDING).limit(most)
+        ids = [document["_id"] for document in await found.to_list(None)]
+        if not ids:
+            return []
+        claim = uuid4().hex
+        await self._grants.update_many(
+            {**due, "_id": {"$in": ids}},
             [
                 {
                     "$set": {
                         "check.token": {"$add": [{"$ifNull": ["$check.token", 0]}, 1]},
-                        "check.lease": {"owner": owner, "until": {"$add": ["$$NOW", int(seconds * 1000)]}},
+                        "check.lease": {
+                            "owner": owner,
+                            "claim": claim,
+                            "until": {"$add": ["$$NOW", int(seconds * 1000)]},
+                        },
                     }
                 }
             ],
-            sort=[("check.next_at", ASCENDING)],
-            return_document=ReturnDocument.AFTER,
         )
-        return Claim(grant=grant_of(document), token=int(document["check"]["token"])) if document is not None else None
+        taken = self._grants.find({"_id": {"$in": ids}, "check.lease.claim": claim}).sort("check.next_at", ASCENDING)
+        grants = [grant_of(document) for document in await taken.to_list(None)]
+        return [Claim(grant=grant, token=grant.health.token) for grant in grants]
 
-    async def next_due(self) -> datetime | None:
-        """When the next grant is due, whoever checks it."""
+    async def next_due(self, *, after: datetime, resting: Ids[str] = ()) -> datetime | None:
+        """When the next grant becomes due, whoever checks it."""
         document = await self._grants.find_one(
-            {"check.next_at": {"$type": "date"}}, sort=[("check.next_at", ASCENDING)], projection={"check.next_at": 1}
+            {"check.next_at": {"$gt": after}, "client_id": {"$nin": sorted(resting)}},
+            sort=[("check.next_at", ASCENDING)],
+            projection={"check.next_at": 1},
         )
         return document["check"]["next_at"] if document is not None else None
 
-    async def note_health(self, grant: Grant, *, token: int | None) -> bool:
+    async def note_health(self, judged: Judgement, *, token: int | None) -> None:
         """Keep what a check that changed nothing said; only while the grant is the one that was checked.
 
-        A token also gives the lease back; a holder whose lease went to somebody else writes nothing.
+        A token also gives the lease back; a holder whose lease went to somebody else writes nothing, and neither does
+        one who was overtaken by another check.
         """
-        where: dict[str, Any] = {
-            "_id": grant_id(grant.account_id, grant.tenant_id, grant.permission_set_id),
-            "revision": grant.revision,
-        }
-        fields = health_fields(grant.health)
-        if token is not None:
-            where["check.token"] = token
-            fields["check.lease"] = None
-        return bool((await self._grants.update_one(where, {"$set": fields})).matched_count)
+        await self._notes.add(_note(judged, token))
 
-    async def release(self, grant: Grant, *, token: int) -> None:
-        """Give the lease back."""
-        key = grant_id(grant.account_id, grant.tenant_id, grant.permission_set_id)
-        await self._grants.update_one({"_id": key, "check.token": token}, {"$set": {"check.lease": None}})
+    async def release(self, claims: Sequence[Claim], *, now: datetime, not_before: datetime) -> None:
+        """Give leases back whose check wrote something else than a grant's health, or nothing at all.
+
+        What is still due is due again no sooner than ``not_before``: a check that can't be made holds nobody up.
+        """
+        overdue = {"$and": [{"$eq": [{"$type": "$check.next_at"}, "date"]}, {"$lte": ["$check.next_at", now]}]}
+        next_at = {"$cond": [overdue, not_before, "$check.next_at"]}
+        writes = [
+            UpdateOne(
+                {
+                    "_id": grant_id(one.grant.account_id, one.grant.tenant_id, one.grant.permission_set_id),
+                    "check.token": one.token,
+                },
+                [{"$set": {"check.lease": None, "check.next_at": next_at}}],
+            )
+            for one in claims
+        ]
+        if writes:
+            await self._grants.bulk_write(writes, ordered=False)
 
     async def check_now(self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime) -> bool:
         """Make a grant due; False when there is none that could be checked."""
         result = await self._grants.update_one(
             {"_id": grant_id(account_id, tenant_id, permission_set_id), "check.next_at": {"$type": "date"}},
-            {"$min": {"check.next_at": now}},
+            _due_by(now),
         )
         # Whoever asks has perhaps just given the service principal a role.
         await self._tenants.update_one(
@@ -155,5 +195,26 @@ class GrantStore:
                     "permission_set_id": {"$in": sorted(set_ids)},
                     "check.next_at": {"$type": "date"},
                 },
-                {"$min": {"check.next_at": by}},
+                _due_by(by),
             )
+
+
+def _due_by(moment: datetime) -> "list[Document]":
+    """Due then at the latest, but never while Entra asked to be left alone."""
+    earliest = {"$max": [moment, "$check.not_before"]}
+    return [{"$set": {"check.next_at": {"$min": ["$check.next_at", earliest]}}}]
+
+
+def _note(judged: Judgement, token: int | None) -> "UpdateOne":
+    before, after = judged.before, judged.grant
+    where: dict[str, Any] = {
+        "_id": grant_id(after.account_id, after.tenant_id, after.permission_set_id),
+        "revision": before.revision,
+        "check.last_at": before.health.last_at,
+        "check.negatives": before.health.negatives,
+    }
+    fields = health_fields(after.health) | {"client_id": after.client_id}
+    if token is not None:
+        where["check.token"] = token
+        fields["check.lease"] = None
+    return UpdateOne(where, {"$set": fields})

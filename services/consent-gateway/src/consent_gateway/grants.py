@@ -44,16 +44,25 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """When the grant was and will be checked, and what the last checks said. Never part of an event."""
+    """When the grant was and will be checked, and what the last checks said. Never part of an event.
+
+    Entra asked not to be asked again before ``not_before``. ``full_at`` is when everything that a check can read was
+    last read, ``absent`` the APIs of the set that the tenant doesn't have, ``token`` the fencing token of the latest
+    claim, which is only ever read.
+    """
 
     next_at: datetime | None = None
+    not_before: datetime | None = None
     last_at: datetime | None = None
     last_good_at: datetime | None = None
+    full_at: datetime | None = None
     tries: int = 0
     failures: int = 0
     negatives: int = 0
     negatives_since: datetime | None = None
     error: str | None = None
+    absent: tuple[str, ...] = ()
+    token: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +70,14 @@ class Grant:
     """(account, tenant, permission set) as the gateway knows it.
 
     ``permissions`` are those of the accepted version that Entra shows; delegated ones that can't be checked are
-    ``unverified``. ``revision`` is that of the last change.
+    ``unverified``. ``client_id`` is the client registration that was consented to, whatever the catalogue names today.
+    ``revision`` is that of the last change.
     """
 
     account_id: str
     tenant_id: str
     permission_set_id: str
+    client_id: str | None = None
     version: int
     accepted: tuple[Permission, ...]
     entra: Entra
@@ -178,6 +189,7 @@ def accept(
         account_id=account_id,
         tenant_id=tenant_id,
         permission_set_id=permission_set.id,
+        client_id=permission_set.client_id,
         version=permission_set.version,
         accepted=required,
         entra=Entra.VERIFYING,

@@ -1,17 +1,19 @@
 """One check of one tenant: a fresh token per resource, their roles, and the tenant's description."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jwt
 import structlog
 
-from consent_gateway.answers import GONE, Answer, Class, EntraFailed, Stage
+from consent_gateway.answers import Answer, Class, EntraFailed, Stage
+from consent_gateway.app_tokens import AppTokens
 from consent_gateway.catalog import MICROSOFT_GRAPH, Resource
-from consent_gateway.checks import Finding
-from consent_gateway.entra_tokens import EntraTokens
-from consent_gateway.graph import Described, Graph
+from consent_gateway.checks import Delegated, Finding
+from consent_gateway.consequences import CONSEQUENCE, Consequence, Leg
+from consent_gateway.grants import Reason
+from consent_gateway.graph import Described, Graph, Scopes
 from consent_gateway.registrations import Home
 from shared.events import canonical_tenant_id
 
@@ -19,82 +21,103 @@ log = structlog.get_logger(__name__)
 
 # Any of these lets an app read delegated grants (https://learn.microsoft.com/graph/api/oauth2permissiongrant-list).
 READS_DELEGATED = frozenset({"Directory.Read.All", "Directory.ReadWrite.All", "DelegatedPermissionGrant.Read.All"})
+# Every tenant has Graph, and every cloud knows it by this id.
+AT_HOME = Resource(app_id=MICROSOFT_GRAPH, identifier=MICROSOFT_GRAPH, name="Microsoft Graph")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Roles:
-    """The application permissions in a token, and the token for what else is to be read with it."""
+    """The application permissions in a token, or None where it is opaque; and the token itself."""
 
     token: str
-    roles: frozenset[str]
+    roles: frozenset[str] | None
+
+
+_Answers = Mapping[str, _Roles | Answer]
 
 
 class Probe:
-    """Asks Entra. Costs one token request per resource, one Graph read, and three more for delegated permissions."""
+    """Asks Entra: one token request per resource; in full also for the tenant's name and delegated permissions."""
 
-    def __init__(self, tokens: EntraTokens, graph: Graph, *, home_tenant_id: str) -> None:
+    def __init__(self, tokens: AppTokens, graph: Graph, *, home_tenant_id: str) -> None:
         self._tokens = tokens
         self._graph = graph
         self._home_tenant_id = home_tenant_id
 
-    async def find(self, *, tenant_id: str, client_id: str, resources: Sequence[Resource], delegated: bool) -> Finding:
+    async def find(
+        self, *, tenant_id: str, client_id: str, resources: Sequence[Resource], delegated: bool, full: bool = True
+    ) -> Finding:
         """What Entra says of the registration on the tenant. Never raises for an answer."""
-        answers = await asyncio.gather(*(self._roles(tenant_id, client_id, resource) for resource in resources))
-        by_resource = dict(zip((resource.app_id for resource in resources), answers, strict=True))
-        refusals = [answer for answer in answers if isinstance(answer, Answer)]
-        # One token is proof that the registration is still there, and one open question leaves everything open.
-        all_refused = len(refusals) == len(answers)
-        all_definite = all(one.klass in GONE or one.klass is Class.SERVICE_MISSING for one in refusals)
-        gone = next((GONE[one.klass] for one in refusals if one.klass in GONE), None)
-        gone = gone if all_refused and all_definite else None
-        absent = frozenset(
-            app_id
-            for app_id, one in by_resource.items()
-            if isinstance(one, Answer) and one.klass is Class.SERVICE_MISSING
+        found = await asyncio.gather(*(self._roles(tenant_id, client_id, resource) for resource in resources))
+        answers: _Answers = dict(zip((resource.app_id for resource in resources), found, strict=True))
+        answers = await self._without_opaque(answers, client_id)
+        refusals = {app_id: one for app_id, one in answers.items() if isinstance(one, Answer)}
+        follows = {app_id: CONSEQUENCE[Leg.CHECK, one.klass] for app_id, one in refusals.items()}
+        absent = frozenset(app_id for app_id, one in follows.items() if one.absent)
+        gone = _gone(follows, all_refused=len(refusals) == len(answers))
+        unclear = _unclear(refusals, follows, gone) or (
+            # A tenant that has none of the APIs says nothing of what was granted on them.
+            next(iter(refusals.values())) if gone is None and len(absent) == len(answers) else None
         )
-        unclear = next(
-            (
-                one
-                for one in refusals
-                if one.klass is not Class.SERVICE_MISSING and (gone is None or one.klass not in GONE)
-            ),
-            None,
+        described, scopes = await self._describe(
+            answers.get(MICROSOFT_GRAPH), client_id, delegated=delegated, full=full
         )
-        described, scopes = await self._describe(by_resource.get(MICROSOFT_GRAPH), client_id, delegated=delegated)
         organization = described.organization
         if organization is not None and organization.tenant_id != tenant_id:
             log.error("entra.token_of_another_tenant", tenant_id=tenant_id, client_id=client_id)
             return Finding(roles={}, unanswered="token_of_another_tenant")
+        waits = [described.retry_after, scopes.retry_after, *(one.retry_after for one in refusals.values())]
         return Finding(
-            roles={app_id: one.roles for app_id, one in by_resource.items() if isinstance(one, _Roles)},
+            roles={app_id: one.roles or frozenset() for app_id, one in answers.items() if isinstance(one, _Roles)},
             absent=absent,
             gone=gone,
             unanswered=f"{unclear.klass}: {unclear.name}" if unclear is not None else None,
-            ours=any(one.klass in {Class.OURS, Class.CONFIG} for one in refusals),
-            delegated=scopes,
+            ours=any(one.doubts_us for one in follows.values()),
+            throttled=any(one.klass is Class.TRANSIENT for one in refusals.values()),
+            delegated=scopes.granted,
             organization=organization,
             organization_later=described.later,
-            retry_after=max((one.retry_after for one in refusals if one.retry_after is not None), default=None),
+            retry_after=max((wait for wait in waits if wait is not None), default=None),
+            full=full,
         )
 
-    async def home(self, client_id: str, resource: Resource) -> Home:
+    async def home(self, client_id: str) -> Home:
         """Whether our own tenant gives the registration a token."""
-        answer = await self._roles(self._home_tenant_id, client_id, resource)
+        answer = await self._roles(self._home_tenant_id, client_id, AT_HOME)
         if isinstance(answer, _Roles):
             return Home.WORKS
-        ours = answer.klass in GONE or answer.klass in {Class.OURS, Class.CONFIG}
-        return Home.OURS if ours else Home.UNKNOWN
+        return Home.OURS if CONSEQUENCE[Leg.HOME, answer.klass].refuses_us else Home.UNKNOWN
 
     async def _describe(
-        self, graph: _Roles | Answer | None, client_id: str, *, delegated: bool
-    ) -> tuple[Described, frozenset[tuple[str, str]] | None]:
+        self, graph: _Roles | Answer | None, client_id: str, *, delegated: bool, full: bool
+    ) -> tuple[Described, Scopes]:
+        nothing, unasked = Described(organization=None), Scopes(granted=Delegated.UNASKED)
+        if not full:
+            return nothing, unasked
         if not isinstance(graph, _Roles):
-            return Described(organization=None), None
-        if not delegated or not graph.roles & READS_DELEGATED:
-            return await self._graph.organization(graph.token), None
+            return nothing, Scopes(granted=Delegated.UNREADABLE)
+        if not delegated or not (graph.roles or frozenset()) & READS_DELEGATED:
+            return await self._graph.organization(graph.token), Scopes(granted=Delegated.UNREADABLE)
         return await asyncio.gather(
             self._graph.organization(graph.token), self._graph.delegated(graph.token, client_id)
         )
+
+    async def _without_opaque(self, answers: _Answers, client_id: str) -> _Answers:
+        """The answers with the roles of opaque tokens read from Graph, where the app may; else they say nothing."""
+        opaque = [app_id for app_id, one in answers.items() if isinstance(one, _Roles) and one.roles is None]
+        if not opaque:
+            return answers
+        graph = answers.get(MICROSOFT_GRAPH)
+        assigned = await self._graph.app_roles(graph.token, client_id) if isinstance(graph, _Roles) else None
+        unreadable = Answer(stage=Stage.TOKEN, klass=Class.UNKNOWN, error="opaque_token")
+        read = dict(answers)
+        for app_id in opaque:
+            one = answers[app_id]
+            if assigned is None or not isinstance(one, _Roles):
+                read[app_id] = unreadable
+            else:
+                read[app_id] = _Roles(token=one.token, roles=assigned.get(app_id, frozenset()))
+        return read
 
     async def _roles(self, tenant_id: str, client_id: str, resource: Resource) -> _Roles | Answer:
         try:
@@ -104,15 +127,32 @@ class Probe:
         return _read(token, tenant_id, client_id)
 
 
+def _gone(follows: Mapping[str, Consequence], *, all_refused: bool) -> Reason | None:
+    """Why everything is gone: one token proves that the registration is there, one open question leaves all open."""
+    definite = all(one.absent or one.takes_away is not None for one in follows.values())
+    if not all_refused or not definite:
+        return None
+    return next((one.takes_away for one in follows.values() if one.takes_away is not None), None)
+
+
+def _unclear(refusals: Mapping[str, Answer], follows: Mapping[str, Consequence], gone: Reason | None) -> Answer | None:
+    """A refusal that says neither that the API is absent nor that everything is gone."""
+    for app_id, refusal in refusals.items():
+        explained = follows[app_id].absent or (gone is not None and follows[app_id].takes_away is not None)
+        if not explained:
+            return refusal
+    return None
+
+
 def _read(token: str, tenant_id: str, client_id: str) -> _Roles | Answer:
     """The roles in a token that came straight from Entra over TLS. Formally it is opaque to us, so nothing is assumed.
 
-    A token without `roles` is an answer: nothing was granted. One that can't be read, or is another's, is none.
+    A token without `roles` is an answer: nothing was granted. One that is another's is none.
     """
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
     except jwt.PyJWTError:
-        return Answer(stage=Stage.TOKEN, klass=Class.UNKNOWN, error="opaque_token")
+        return _Roles(token=token, roles=None)
     roles = claims.get("roles", [])
     ours = claims.get("appid", claims.get("azp")) == client_id
     theirs = canonical_tenant_id(str(claims.get("tid", ""))) == tenant_id

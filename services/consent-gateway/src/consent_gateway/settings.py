@@ -111,6 +111,15 @@ class DriftSettings(BaseModel):
     interval_seconds: int = Field(3_600, ge=1, description="Usual time between two checks of a grant.")
     negatives: int = Field(3, ge=1, description="Definite negative answers in a row before a grant is taken away.")
     negatives_span_seconds: int = Field(900, ge=0, description="Least time between the first and the last of them.")
+    per_second: float = Field(
+        100.0, gt=0, description="Most checks a second that one process makes; fewer while Entra is too busy."
+    )
+    mass_tenants: int = Field(
+        20, ge=2, description="So many tenants that seem to leave one client registration within ten minutes ..."
+    )
+    mass_share: float = Field(
+        0.2, gt=0, le=1, description="... and such a share of those checked stop its checks for an operator to look."
+    )
 
 
 class Settings(ServiceSettings):

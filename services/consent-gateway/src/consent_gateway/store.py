@@ -217,7 +217,7 @@ class Store:
         tenant_id: str,
         judged: Sequence[Judgement],
         *,
-        tokens: Mapping[str, int],
+        tokens: Mapping[str, int] | None = None,
         organization: Organization | None,
         cause: str,
         actor: Actor,
@@ -230,7 +230,7 @@ class Store:
 
         async def work(books: Books) -> tuple[Grant, ...]:
             turn = await books.open(account_id, tenant_id)
-            current = [one.grant for one in judged if _unchanged(turn, one, tokens)]
+            current = [one.grant for one in judged if _unchanged(turn, one, tokens or {})]
             if not current and (turn.tenant is None or not _renames(organization, turn.tenant)):
                 return ()
             change = Change(grants=current, organization=organization, cause=cause, actor=actor)

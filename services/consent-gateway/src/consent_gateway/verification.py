@@ -1,24 +1,26 @@
 """Verification: does Entra show what was accepted? The same check serves a fresh consent and the monitor.
 
-A change that was decided by an outside answer commits only if the grant's revision is still the one read before asking.
+A change that was decided by an outside answer commits only if the grant is still the one that was read before asking:
+neither changed nor checked since, and still under the lease of whoever asked.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import groupby
+from random import random
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
 from prometheus_client import Counter
 
-from consent_gateway.catalog import Catalog, PermissionSet, Resource
-from consent_gateway.checks import Finding, Judgement, Organization, Rules, judge
+from consent_gateway.catalog import Catalog, Resource
+from consent_gateway.checks import Finding, Judgement, Organization, Outcome, judge
 from consent_gateway.grants import Entra, Grant
 from consent_gateway.registrations import Registrations
-from shared.events import Actor, Permission
+from consent_gateway.schedule import Rules, is_full_due, name_again
+from shared.events import Actor
 
 log = structlog.get_logger(__name__)
 
@@ -28,15 +30,15 @@ SYSTEM = Actor(kind="system", id="consent-gateway")
 # Seconds between the tries while a person waits; the last one repeats.
 SETTLE_DELAYS = (0.2, 0.3, 0.5, 1.0)
 SIBLINGS_WITHIN = timedelta(seconds=10)
-# A tenant without a name is asked for it again soon.
-NAME_RETRY = timedelta(seconds=60)
 
 
 class Prober(Protocol):
     """Asks Entra about a tenant, with fresh tokens only. Never raises for an answer, whatever it is."""
 
-    async def find(self, *, tenant_id: str, client_id: str, resources: Sequence[Resource], delegated: bool) -> Finding:
-        """What Entra says of the registration on the tenant, resource by resource."""
+    async def find(
+        self, *, tenant_id: str, client_id: str, resources: Sequence[Resource], delegated: bool, full: bool
+    ) -> Finding:
+        """What Entra says of the registration on the tenant, resource by resource; in full, or only the roles."""
         raise NotImplementedError
 
 
@@ -54,9 +56,11 @@ class Grants(Protocol):
     async def check_soon(self, tenant_id: str, set_ids: Collection[str], *, by: datetime) -> None:
         """Make the grants of these sets on the tenant, of whatever account, due by then."""
 
-    async def note_health(self, grant: Grant, *, token: int | None) -> bool:
-        """Keep the health of a grant that did not change otherwise."""
-        raise NotImplementedError
+    async def note_health(self, judged: Judgement, *, token: int | None) -> None:
+        """Keep the health of a grant that did not change otherwise, if it is still the one that was judged.
+
+        A token also gives the lease back.
+        """
 
 
 class Changes(Protocol):
@@ -68,16 +72,44 @@ class Changes(Protocol):
         tenant_id: str,
         judged: Sequence[Judgement],
         *,
+        tokens: Mapping[str, int] | None = None,
         organization: Organization | None,
         cause: str,
         actor: Actor,
     ) -> tuple[Grant, ...]:
-        """Write those whose grant is still the one that was judged; returns them."""
+        """Write those whose grant is still the one that was judged, under its lease; returns them."""
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What came of a check under leases: whether Entra was too busy, and what changed and still has its lease."""
+
+    busy: bool
+    leased: tuple[Grant, ...]
+
+
+@dataclass(kw_only=True)
+class _Round:
+    """A check that hasn't begun: who asks for it meanwhile shares it."""
+
+    set_ids: set[str] = field(default_factory=set)
+    task: "asyncio.Task[list[Judgement]] | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """Grants of one client registration on a tenant: the same answers serve them. ``tokens`` are those of leases."""
+
+    account_id: str
+    tenant_id: str
+    client_id: str
+    grants: tuple[Grant, ...]
+    tokens: Mapping[str, int]
+
+
 class Verification:
-    """Checks grants. One tenant is asked by one check at a time in this process; others wait and then ask anew."""
+    """Checks grants. A tenant is asked by one check at a time in this process; who waits for it shares the next one."""
 
     def __init__(
         self,
@@ -100,6 +132,7 @@ class Verification:
         self._committed = committed
         self._clock = clock
         self._settling: set[asyncio.Task[None]] = set()
+        self._rounds: dict[tuple[str, str], _Round] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def settle(self, account_id: str, tenant_id: str, set_ids: Sequence[str], *, seconds: float) -> None:
@@ -114,122 +147,208 @@ class Verification:
         """Look again and again; the first look also covers what the Accept may have taken away.
 
         That is all sets of the same client registrations. The monitor looks at them too, for other accounts and for a
-        process that dies here, and goes on with whatever isn't there when the time is over.
+        process that dies here, and goes on with whatever isn't there when the time is over, or when Entra asks for it.
         """
         accepted = [self._catalog.sets[one] for one in set_ids if one in self._catalog.sets]
         due = {other.id for one in accepted for other in self._catalog.sharing_registration(one)}
         until, tries = self._clock() + timedelta(seconds=seconds), 0
         try:
-            await self._grants.check_soon(tenant_id, due - set_ids, by=self._clock() + SIBLINGS_WITHIN)
+            await self._grants.check_soon(tenant_id, due, by=self._clock() + SIBLINGS_WITHIN)
             while due and self._clock() < until:
                 grants = await self.check(account_id, tenant_id, due)
-                due = {g.permission_set_id for g in grants if g.entra is Entra.VERIFYING} & set_ids
+                waiting = [g for g in grants if g.entra is Entra.VERIFYING and g.permission_set_id in set_ids]
+                due = {
+                    g.permission_set_id for g in waiting if g.health.not_before is None or g.health.not_before < until
+                }
                 if due:
                     await asyncio.sleep(SETTLE_DELAYS[min(tries, len(SETTLE_DELAYS) - 1)])
                     tries += 1
         except Exception as error:  # noqa: BLE001 - whatever stands in the way, the consent is committed
             log.warning("verification.postponed", tenant_id=tenant_id, error=type(error).__name__)
 
-    async def check(
-        self, account_id: str, tenant_id: str, set_ids: set[str], *, token: int | None = None
-    ) -> list[Grant]:
+    async def check(self, account_id: str, tenant_id: str, set_ids: set[str]) -> list[Grant]:
         """Ask Entra about grants of the account on a tenant and write what follows; returns them as they are then.
 
-        ``token`` is that of the lease under which they are checked, if any.
+        What Entra is asked goes out after this was called: an answer to an earlier question is never taken for it.
 
         Raises:
             PyMongoError: what was found could not be written; nothing is lost but the asking.
         """
-        # Whoever waits keeps the lock alive, so that memory doesn't grow with the tenants ever seen.
-        turn = self._turns.setdefault(tenant_id, asyncio.Lock())
-        async with turn:
-            grants = [
-                grant
-                for grant in await self._grants.grants_on(account_id, tenant_id)
-                if grant.live and grant.permission_set_id in set_ids and grant.permission_set_id in self._catalog.sets
-            ]
-            grants.sort(key=self._registration)
-            after: list[Grant] = []
-            for _, group in groupby(grants, key=self._registration):
-                after += await self._check(account_id, tenant_id, list(group), token)
-            return after
+        key = (account_id, tenant_id)
+        following = self._rounds.setdefault(key, _Round())
+        following.set_ids |= set_ids
+        if following.task is None:
+            following.task = asyncio.create_task(self._run(key, following))
+            following.task.add_done_callback(_seen)
+        judged = await asyncio.shield(following.task)
+        return [one.grant for one in judged if one.grant.permission_set_id in set_ids]
 
-    def _registration(self, grant: Grant) -> str:
-        return self._catalog.sets[grant.permission_set_id].registration
+    async def _run(self, key: tuple[str, str], this: _Round) -> list[Judgement]:
+        async with self._turn(key[1]):
+            # From here on it is under way, and who comes now begins another one.
+            del self._rounds[key]
+            grants = [g for g in await self._grants.grants_on(*key) if g.live and g.permission_set_id in this.set_ids]
+            return await self._check_all(grants, {})
 
-    async def _check(self, account_id: str, tenant_id: str, grants: list[Grant], token: int | None) -> list[Grant]:
-        """Check grants of one client registration by the same answers."""
-        permission_set = self._catalog.sets[grants[0].permission_set_id]
-        finding = await self._find(tenant_id, permission_set, grants)
-        known = frozenset(p for one in self._catalog.sharing_registration(permission_set) for p in one.required)
-        now = self._clock()
-        judged = [judge(grant, finding, known=known, now=now, rules=self._rules) for grant in grants]
-        if finding.organization_later:
-            judged = [_ask_name_again(judgement, now) for judgement in judged]
-        changed = await self._write(account_id, tenant_id, grants, judged, finding.organization)
-        for before, judgement in zip(grants, judged, strict=True):
-            if not judgement.changed:
-                await self._grants.note_health(judgement.grant, token=token)
-            _observe(before, judgement, finding)
-        return [changed.get(one.grant.permission_set_id, one.grant) for one in judged]
+    async def check_claimed(self, claimed: Sequence[Grant], tokens: Mapping[str, int]) -> Checked:
+        """Check grants of one account on one tenant under the leases whose tokens these are, by permission set.
 
-    async def _find(self, tenant_id: str, permission_set: PermissionSet, grants: list[Grant]) -> Finding:
-        accepted = {permission for grant in grants for permission in grant.accepted}
-        resources = self._resources(accepted, permission_set)
-        finding = await self._prober.find(
-            tenant_id=tenant_id,
-            client_id=permission_set.client_id,
-            resources=resources,
-            delegated=any(permission.type == "delegated" for permission in accepted),
+        Raises:
+            PyMongoError: as ``check``.
+        """
+        async with self._turn(claimed[0].tenant_id):
+            judged = await self._check_all(claimed, tokens)
+        errors = [one.grant.health.error or "" for one in judged]
+        return Checked(
+            busy=any(error.startswith(("transient", "graph")) for error in errors),
+            leased=tuple(one.before for one in judged if one.changed),
         )
-        return await self._registrations.excuse(finding, client_id=permission_set.client_id, resources=resources)
 
-    def _resources(self, accepted: set[Permission], permission_set: PermissionSet) -> tuple[Resource, ...]:
-        """The APIs of what was accepted, be it by an older version of the set; always one, to be answered at all."""
-        ids = {permission.resource_app_id for permission in accepted}
-        known = {r.app_id: r for one in self._catalog.sets.values() for r in one.resources if r.app_id in ids}
-        return tuple(known.values()) or permission_set.resources[:1]
+    def _turn(self, tenant_id: str) -> asyncio.Lock:
+        # Whoever waits keeps the lock alive, so that memory doesn't grow with the tenants ever seen.
+        return self._turns.setdefault(tenant_id, asyncio.Lock())
+
+    async def _check_all(self, grants: Iterable[Grant], tokens: Mapping[str, int]) -> list[Judgement]:
+        groups: dict[str, list[Grant]] = {}
+        after: list[Judgement] = []
+        for grant in grants:
+            client_id = self._client_id(grant)
+            if client_id is None:
+                after.append(await self._postpone(grant, tokens))
+            else:
+                groups.setdefault(client_id, []).append(grant)
+        for client_id, group in groups.items():
+            first = group[0]
+            after += await self._check(
+                _Group(
+                    account_id=first.account_id,
+                    tenant_id=first.tenant_id,
+                    client_id=client_id,
+                    grants=tuple(group),
+                    tokens=tokens,
+                )
+            )
+        return after
+
+    def _client_id(self, grant: Grant) -> str | None:
+        """The registration that was consented to; grants of old don't name it, and then the catalogue does."""
+        permission_set = self._catalog.sets.get(grant.permission_set_id)
+        return grant.client_id or (permission_set.client_id if permission_set is not None else None)
+
+    async def _postpone(self, grant: Grant, tokens: Mapping[str, int]) -> Judgement:
+        """Nobody knows any more by which registration to ask: look again when the catalogue may know."""
+        next_at = self._clock() + timedelta(seconds=self._rules.interval_seconds)
+        after = replace(grant, health=replace(grant.health, next_at=next_at, error="unknown_registration"))
+        judgement = Judgement(before=grant, grant=after, changed=False, outcome=Outcome.INCONCLUSIVE)
+        await self._grants.note_health(judgement, token=tokens.get(grant.permission_set_id))
+        return judgement
+
+    async def _check(self, group: _Group) -> list[Judgement]:
+        """Check grants of one client registration by the same answers."""
+        finding = await self._find(group)
+        judged = self._judge(group, finding)
+        doubt = self._registrations.doubt(group.client_id, judged)
+        if doubt is not None:
+            await self._registrations.hold(group.client_id, doubt)
+            judged = self._judge(group, replace(finding, gone=None, unanswered=doubt))
+        label: tuple[str | None, str | None] | None = None
+        if finding.organization is not None or finding.organization_later:
+            label = await self._grants.label(group.account_id, group.tenant_id)
+        if finding.organization_later and label is not None and label[0] is None:
+            judged = [_ask_name_again(judgement, finding, self._clock()) for judgement in judged]
+        news = finding.organization
+        if news is not None and label == (news.name, news.primary_domain):
+            news = None
+        changed = await self._write(group, judged, news)
+        unchanged = [one for one in judged if not one.changed]
+        await asyncio.gather(
+            *(self._grants.note_health(one, token=group.tokens.get(one.grant.permission_set_id)) for one in unchanged)
+        )
+        for judgement in judged:
+            _observe(judgement, finding)
+        return [replace(one, grant=changed.get(one.grant.permission_set_id, one.grant)) for one in judged]
+
+    def _judge(self, group: _Group, finding: Finding) -> list[Judgement]:
+        known = frozenset(
+            permission
+            for one in self._catalog.sets.values()
+            if one.client_id == group.client_id
+            for permission in one.required
+        )
+        now, spread = self._clock(), random()  # noqa: S311 - spreads load, guards nothing
+        return [
+            judge(
+                replace(grant, client_id=group.client_id),
+                finding,
+                known=known,
+                now=now,
+                rules=self._rules,
+                spread=spread,
+            )
+            for grant in group.grants
+        ]
+
+    async def _find(self, group: _Group) -> Finding:
+        accepted = {permission for grant in group.grants for permission in grant.accepted}
+        now = self._clock()
+        finding = await self._prober.find(
+            tenant_id=group.tenant_id,
+            client_id=group.client_id,
+            resources=self._resources({permission.resource_app_id for permission in accepted}),
+            delegated=any(permission.type == "delegated" for permission in accepted),
+            full=any(is_full_due(grant, now) for grant in group.grants),
+        )
+        return await self._registrations.excuse(finding, client_id=group.client_id)
+
+    def _resources(self, app_ids: set[str]) -> tuple[Resource, ...]:
+        """The APIs of what was accepted, be it by an older version of the set, or one that left the catalogue.
+
+        Every API answers to its app id too.
+        """
+        known = {r.app_id: r for one in self._catalog.sets.values() for r in one.resources if r.app_id in app_ids}
+        return tuple(known.get(one) or Resource(app_id=one, identifier=one, name=one) for one in sorted(app_ids))
 
     async def _write(
-        self,
-        account_id: str,
-        tenant_id: str,
-        before: list[Grant],
-        judged: list[Judgement],
-        organization: Organization | None,
+        self, group: _Group, judged: list[Judgement], organization: Organization | None
     ) -> dict[str, Grant]:
         """Commit what changed: fresh consents in the name of who accepted, everything else in the system's."""
-        changed = {one.grant.permission_set_id: one for one in judged if one.changed}
-        fresh = [g for g in before if g.permission_set_id in changed and g.entra is Entra.VERIFYING and g.granted_by]
-        others = [g for g in before if g.permission_set_id in changed and g not in fresh]
-        label = await self._grants.label(account_id, tenant_id)
-        if organization is not None and label == (organization.name, organization.primary_domain):
-            organization = None
+        changed = [one for one in judged if one.changed]
+        fresh = [one for one in changed if one.before.entra is Entra.VERIFYING and one.before.granted_by]
+        others = [one for one in changed if one not in fresh]
         written: tuple[Grant, ...] = ()
+        where = (group.account_id, group.tenant_id)
         if fresh:
-            actor = Actor(kind="administrator", id=fresh[0].granted_by or "")
-            chosen = [changed[grant.permission_set_id] for grant in fresh]
+            actor = Actor(kind="administrator", id=fresh[0].before.granted_by or "")
             written += await self._changes.commit_checks(
-                account_id, tenant_id, chosen, organization=organization, cause="verification", actor=actor
+                *where, fresh, tokens=group.tokens, organization=organization, cause="verification", actor=actor
             )
         if others or (organization is not None and not fresh):
-            chosen = [changed[grant.permission_set_id] for grant in others]
             written += await self._changes.commit_checks(
-                account_id, tenant_id, chosen, organization=organization, cause="check", actor=SYSTEM
+                *where, others, tokens=group.tokens, organization=organization, cause="check", actor=SYSTEM
             )
-        self._committed()
+        if fresh or others or organization is not None:
+            self._committed()
         return {grant.permission_set_id: grant for grant in written}
 
 
-def _ask_name_again(judgement: Judgement, now: datetime) -> Judgement:
+def _seen(done: "asyncio.Task[list[Judgement]]") -> None:
+    """An error is seen even where nobody waits any more."""
+    if not done.cancelled():
+        done.exception()
+
+
+def _ask_name_again(judgement: Judgement, finding: Finding, now: datetime) -> Judgement:
+    """Look sooner at a tenant whose name could not be read yet, with pauses that grow, and not before Graph wants."""
     health = judgement.grant.health
-    if health.next_at is None or health.next_at <= now + NAME_RETRY:
-        return judgement
-    return replace(judgement, grant=replace(judgement.grant, health=replace(health, next_at=now + NAME_RETRY)))
+    again = max(name_again(judgement.grant, now), now + timedelta(seconds=finding.retry_after or 0.0))
+    if judgement.changed or health.next_at is None or health.next_at <= again:
+        return replace(judgement, grant=replace(judgement.grant, health=replace(health, full_at=None)))
+    return replace(judgement, grant=replace(judgement.grant, health=replace(health, next_at=again, full_at=None)))
 
 
-def _observe(before: Grant, judgement: Judgement, finding: Finding) -> None:
+def _observe(judgement: Judgement, finding: Finding) -> None:
     CHECKS.labels(str(judgement.outcome)).inc()
+    before, after = judgement.before, judgement.grant
     log.info(
         "grant.checked",
         account_id=before.account_id,
@@ -237,7 +356,7 @@ def _observe(before: Grant, judgement: Judgement, finding: Finding) -> None:
         permission_set_id=before.permission_set_id,
         outcome=str(judgement.outcome),
         status_before=str(before.status),
-        status_after=str(judgement.grant.status),
-        unanswered=finding.unanswered,
-        next_at=judgement.grant.health.next_at.isoformat() if judgement.grant.health.next_at else None,
+        status_after=str(after.status),
+        unanswered=after.health.error or finding.unanswered,
+        next_at=after.health.next_at.isoformat() if after.health.next_at else None,
     )

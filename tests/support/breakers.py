@@ -1,0 +1,42 @@
+"""Breakers of client registrations in memory: what several replicas share in a test without a database."""
+
+from datetime import datetime
+
+from consent_gateway.registrations import Breaker
+
+
+class SharedBreakers:
+    """As the store, for any number of ``Registrations``; ``opens`` and ``closes`` tell who did what."""
+
+    def __init__(self) -> None:
+        self.breakers: dict[str, Breaker] = {}
+        self.confirmed: set[str] = set()
+        self.opens: list[tuple[str, str]] = []
+        self.closes: list[str] = []
+
+    async def open(self, client_id: str, *, why: str, next_try_at: datetime | None) -> bool:
+        """Open it; True for the one caller that did."""
+        if client_id in self.breakers:
+            return False
+        self.breakers[client_id] = Breaker(client_id=client_id, why=why, next_try_at=next_try_at)
+        self.opens.append((client_id, why))
+        return True
+
+    async def close(self, client_id: str) -> bool:
+        """Close it; True for the one caller that did."""
+        if self.breakers.pop(client_id, None) is None:
+            return False
+        self.closes.append(client_id)
+        return True
+
+    async def take_try(self, client_id: str, *, now: datetime, next_try_at: datetime) -> bool:
+        """Whether it is the caller's turn to try."""
+        breaker = self.breakers.get(client_id)
+        if breaker is None or breaker.next_try_at is None or breaker.next_try_at > now:
+            return False
+        self.breakers[client_id] = Breaker(client_id=client_id, why=breaker.why, next_try_at=next_try_at)
+        return True
+
+    async def opened(self) -> tuple[list[Breaker], frozenset[str]]:
+        """Those that are open, and the confirmed ones."""
+        return list(self.breakers.values()), frozenset(self.confirmed)

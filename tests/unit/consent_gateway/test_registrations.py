@@ -1,0 +1,171 @@
+"""Our own fault: seen at home, told once, stopping the checks everywhere, and over as soon as it is over."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from consent_gateway.checks import Finding, Judgement, Outcome
+from consent_gateway.grants import Entra, Grant, Health, Reason
+from consent_gateway.registrations import FAILING, HELD, Home, MassRules, Registrations
+from support.breakers import SharedBreakers
+from support.gateway import CLIENT_IDS
+
+CLIENT = CLIENT_IDS["read-saas-posture"]
+T0 = datetime(2026, 11, 23, tzinfo=UTC)
+REFUSED = Finding(roles={}, unanswered="ours: AADSTS7000222", ours=True)
+GONE = Finding(roles={}, gone=Reason.REMOVED)
+GOOD = Finding(roles={"resource": frozenset({"role"})})
+
+
+@dataclass
+class Fleet:
+    """Two replicas, one home tenant, one clock."""
+
+    says: Home = Home.WORKS
+    asked: int = 0
+    seconds: float = 0.0
+    breakers: SharedBreakers = field(default_factory=SharedBreakers)
+
+    def __post_init__(self) -> None:
+        self.replicas = [
+            Registrations(
+                self,
+                self.breakers,
+                mass=MassRules(tenants=5, share=0.2),
+                monotonic=lambda: self.seconds,
+                clock=self.now,
+            )
+            for _ in range(2)
+        ]
+
+    def now(self) -> datetime:
+        return T0 + timedelta(seconds=self.seconds)
+
+    async def home(self, client_id: str) -> Home:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return self.says
+
+    async def excuse(self, finding: Finding, replica: int = 0) -> Finding:
+        return await self.replicas[replica].excuse(finding, client_id=CLIENT)
+
+
+async def test_a_refused_registration_is_told_once_and_stops_the_checks_of_every_replica() -> None:
+    fleet = Fleet(says=Home.OURS)
+    excused = await asyncio.gather(*(fleet.excuse(REFUSED, n % 2) for n in range(40)), *[fleet.excuse(GONE)] * 1)
+    assert all(one.gone is None and one.unanswered for one in excused)
+    assert fleet.breakers.opens == [(CLIENT, "refused")]
+    assert fleet.asked == 2
+    assert FAILING.labels(CLIENT)._value.get() == 1
+    for replica in fleet.replicas:
+        await replica.refresh()
+        assert replica.resting == {CLIENT}
+
+
+async def test_recovery_is_noticed_by_one_replica_at_a_time_and_seen_by_all() -> None:
+    fleet = Fleet(says=Home.OURS)
+    await fleet.excuse(REFUSED)
+    for fleet.seconds in (1, 30, 59):
+        for replica in fleet.replicas:
+            await replica.refresh()
+    assert fleet.asked == 1
+    fleet.seconds = 61
+    for replica in fleet.replicas:
+        await replica.refresh()
+    assert (fleet.asked, fleet.breakers.closes) == (2, [])
+    fleet.says, fleet.seconds = Home.WORKS, 122
+    for replica in fleet.replicas:
+        await replica.refresh()
+    assert (fleet.asked, fleet.breakers.closes) == (3, [CLIENT])
+    assert [replica.resting for replica in fleet.replicas] == [frozenset(), frozenset()]
+    assert FAILING.labels(CLIENT)._value.get() == 0
+
+
+async def test_one_tenants_odd_answer_never_raises_the_alarm_for_all() -> None:
+    fleet = Fleet()
+    odd = replace(REFUSED, unanswered="config: AADSTS650057")
+    for _ in range(5):
+        excused = await fleet.excuse(odd)
+        assert (excused.gone, excused.unanswered) == (None, "config: AADSTS650057")
+    assert (fleet.asked, fleet.breakers.opens, fleet.replicas[0].resting) == (1, [], frozenset())
+
+
+async def test_any_token_of_any_tenant_ends_it_at_once() -> None:
+    fleet = Fleet(says=Home.OURS)
+    await fleet.excuse(REFUSED)
+    await fleet.excuse(GOOD)
+    assert (fleet.breakers.closes, fleet.replicas[0].resting) == ([CLIENT], frozenset())
+
+
+async def test_a_home_that_cannot_be_asked_decides_nothing_and_is_asked_again_soon() -> None:
+    fleet = Fleet(says=Home.UNKNOWN)
+    assert (await fleet.excuse(GONE)).gone is None
+    assert fleet.breakers.opens == []
+    fleet.says, fleet.seconds = Home.WORKS, 6
+    assert (await fleet.excuse(GONE)).gone is Reason.REMOVED
+
+
+def judgement(number: int, outcome: Outcome, *, negatives: int = 0) -> Judgement:
+    grant = Grant(
+        account_id="northwind",
+        tenant_id=str(UUID(int=number)),
+        permission_set_id="read-saas-posture",
+        version=1,
+        accepted=(),
+        entra=Entra.COMPLETE,
+        app_epochs={},
+        accepted_at=T0,
+        verify_until=T0,
+        health=Health(negatives=negatives),
+    )
+    return Judgement(before=grant, grant=grant, changed=False, outcome=outcome)
+
+
+def test_some_customers_leaving_are_believed() -> None:
+    registrations = Fleet().replicas[0]
+    for number in range(30):
+        assert registrations.doubt(CLIENT, [judgement(number, Outcome.GOOD)]) is None
+    for number in range(30, 35):
+        # The same customer's second and third answer are no further customers.
+        for negatives in range(3):
+            assert registrations.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE, negatives=negatives)]) is None
+
+
+async def test_very_many_at_once_are_not_until_an_operator_says_so() -> None:
+    fleet = Fleet()
+    one, other = fleet.replicas
+    doubts = [one.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) for number in range(6)]
+    assert doubts == [None] * 4 + ["mass_removal"] * 2
+    for _ in range(3):
+        await one.hold(CLIENT, "mass_removal")
+    await other.refresh()
+    assert fleet.breakers.opens == [(CLIENT, "mass_removal")]
+    assert other.resting == {CLIENT}
+    assert HELD.labels(CLIENT)._value.get() == 1
+    assert other.doubt(CLIENT, [judgement(9, Outcome.NEGATIVE, negatives=2)]) == "mass_removal"
+    # Neither time nor a token ends it.
+    fleet.seconds = 10_000
+    await other.refresh()
+    await other.excuse(GOOD, client_id=CLIENT)
+    assert fleet.breakers.closes == []
+    fleet.breakers.confirmed.add(CLIENT)
+    await fleet.breakers.close(CLIENT)
+    await one.refresh()
+    assert one.resting == frozenset()
+    assert [one.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) for number in range(9)] == [None] * 9
+
+
+def test_what_was_seen_long_ago_is_forgotten() -> None:
+    fleet = Fleet()
+    for number in range(20):
+        fleet.seconds = number * 200.0
+        assert fleet.replicas[0].doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) is None
+
+
+def test_a_check_that_gave_no_answer_counts_for_nothing() -> None:
+    registrations = Fleet().replicas[0]
+    for number in range(50):
+        inconclusive = judgement(number, Outcome.INCONCLUSIVE)
+        not_yet = replace(inconclusive, outcome=Outcome.NOT_YET)
+        assert registrations.doubt(CLIENT, [inconclusive, not_yet]) is None
