@@ -5,9 +5,12 @@ from uuid import uuid4
 
 from consent_gateway.attempts import Attempt, Leg, Person, Phase
 from consent_gateway.core import Core, utc_now
-from consent_gateway.grants import Grant
+from consent_gateway.errors import Refused
+from consent_gateway.grants import Grant, Reason, gone
+from consent_gateway.ledger import Books, Change
 from consent_gateway.proof import Administrator
 from consent_gateway.starts import hashed
+from consent_gateway.verification import SYSTEM
 from support.gateway import CLIENT_IDS, SETS
 
 
@@ -60,3 +63,33 @@ async def accepted(
         verify_until=now + timedelta(days=1),
         first_check_at=first_check_at or now + timedelta(seconds=7),
     )
+
+
+async def accepted_on(core: Core, tenant_id: str, who: Person | Attempt, *sets: str) -> tuple[Grant, ...] | str:
+    """A proven consent of some administrator; of an attempt that was taken also the kind of its refusal."""
+    administrator = Administrator(tenant_id=tenant_id, object_id=str(uuid4()), name="Admin", roles=None)
+    if isinstance(who, Person):
+        return await accepted(core, administrator, who, *sets)
+    now = utc_now()
+    try:
+        return await core.store.commit_consent(
+            who,
+            [core.catalog.sets[one] for one in who.remaining],
+            administrator=administrator,
+            now=now,
+            verify_until=now + timedelta(days=1),
+            first_check_at=now + timedelta(seconds=7),
+        )
+    except Refused as refused:
+        return str(refused.kind)
+
+
+async def lost(core: Core, grant: Grant, reason: Reason = Reason.REMOVED) -> None:
+    """The grant is gone in Entra, and that was believed."""
+
+    async def work(books: Books) -> None:
+        turn = await books.open(grant.account_id, grant.tenant_id)
+        now = turn.grants[grant.permission_set_id]
+        await books.write(turn, Change(grants=[gone(now, reason)], cause="check", actor=SYSTEM))
+
+    await core.operations._ledger.transact(grant.account_id, work)

@@ -1,7 +1,7 @@
 """Transfers in MongoDB. The loser's end and the winner's beginning are one transaction, over both accounts."""
 
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -131,7 +131,7 @@ class TransferRecords:
             raise Refused(Kind.EXPIRED, "The request is older than seven days; it would have to be made again.")
         accepted = {"$set": {"status": str(TransferStatus.ACCEPTED), "accepted_at": now}}
         await self._transfers.update_one({"_id": transfer_id}, accepted, session=session)
-        return transfer
+        return replace(transfer, status=TransferStatus.ACCEPTED)
 
     async def _begin(
         self, books: Books, transfer: Transfer, *, now: datetime, verify_until: datetime
