@@ -8,6 +8,7 @@ over. Each repeats ids already seen, and never shows a later event of a key befo
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -33,6 +34,8 @@ PENDING_AGE = Gauge("outbox_oldest_pending_seconds", "Age of the oldest row not 
 BATCH = 500
 KEEP_PUBLISHED_SECONDS = 7 * 24 * 3600
 LEASE_SECONDS = 10.0
+# A row is refused because of a limit, which an operator may raise.
+TRY_REFUSED_SECONDS = 60.0
 
 
 class Outbox:
@@ -101,7 +104,7 @@ class Relay:
                         PENDING_AGE.set(0)  # its holder measures it; a value of earlier would stay for ever
                         await asyncio.sleep(LEASE_SECONDS / 4)
                         continue
-                    log.info("relay.lease_taken", token=token)
+                    log.info("relay.lease_taken", lease=token)
                     await self._relay(token, backoff)
                 except (PyMongoError, PublishFailed) as error:
                     self._failing = f"{type(error).__name__}: {error}"[:300]
@@ -112,11 +115,15 @@ class Relay:
             watcher.cancel()
 
     async def _relay(self, token: int, backoff: Backoff) -> None:
+        refused_tried = monotonic()
         try:
             while await self._lease.renew(token):
                 self._wake.clear()
+                if monotonic() - refused_tried > TRY_REFUSED_SECONDS:
+                    await self._try_refused(token)
+                    refused_tried = monotonic()
                 rows = await self._pending()
-                self._observe(rows)
+                await self._observe(rows)
                 if rows:
                     await self._publish(rows, token)
                 self._failing = None
@@ -124,6 +131,7 @@ class Relay:
                 if len(rows) < BATCH:
                     await self._wait()
         finally:
+            self._refused_keys.clear()  # whoever relays next finds out for itself
             # Shielded: a stopping process hands over at once instead of after the lease's time.
             await asyncio.shield(self._release(token))
 
@@ -153,6 +161,22 @@ class Relay:
                 log.exception("relay.row_refused", event_id=row["_id"], key=row["key"].decode())
                 continue
             await self._mark([row["_id"]], token)
+
+    async def _try_refused(self, token: int) -> None:
+        """Publish what each key is held back by; where Kafka takes it now, the key's other rows follow as usual."""
+        for key in sorted(self._refused_keys):
+            row = await self._first_of([key])
+            if row is not None:
+                try:
+                    await self._publisher.publish([_record(row)])
+                except RecordRefused:
+                    continue
+                await self._mark([row["_id"]], token)
+            self._refused_keys.discard(key)
+
+    async def _first_of(self, keys: Sequence[bytes]) -> "Document | None":
+        query = {"pending": True, "key": {"$in": list(keys)}}
+        return await self._rows.find_one(query, sort=[("revision", ASCENDING), ("_id", ASCENDING)])
 
     async def _mark(self, ids: Sequence[str], token: int) -> None:
         await self._rows.update_many(
@@ -187,9 +211,12 @@ class Relay:
         except PyMongoError as error:
             log.warning("relay.release_failed", error=type(error).__name__)
 
-    @staticmethod
-    def _observe(rows: "Sequence[Document]") -> None:
-        oldest = min((row["created_at"] for row in rows), default=None)
+    async def _observe(self, rows: "Sequence[Document]") -> None:
+        waiting = [row["created_at"] for row in rows]
+        if self._refused_keys:
+            held_back = await self._first_of(sorted(self._refused_keys))
+            waiting += [held_back["created_at"]] if held_back is not None else []
+        oldest = min(waiting, default=None)
         PENDING_AGE.set((datetime.now(UTC) - oldest).total_seconds() if oldest else 0)
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from launcher.kafka import EmbeddedKafka
 from shared.events import Actor, ConsentFailed, decode, new_event
 from shared.kafka import Publisher, PublishFailed, Record
 from shared.mongo import Database, Session, transaction
-from shared.outbox import Outbox, Relay
+from shared.outbox import PENDING_AGE, Outbox, Relay
 from shared.settings import KafkaSettings
 from shared.topics import Topic
 from support.eventually import eventually
@@ -169,6 +169,58 @@ async def test_a_row_that_kafka_refuses_holds_back_its_own_key_only(
     await publisher.close()
     waiting = [row["revision"] async for row in Outbox(database).rows.find({"pending": True}).sort("revision")]
     assert waiting == [1, 3]
+
+
+async def test_a_refused_row_shows_in_the_age_and_goes_out_once_kafka_takes_it(
+    database: "Database", kafka_settings: KafkaSettings, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.outbox.TRY_REFUSED_SECONDS", 0.0)
+    topic = topic_called(await topics.create())
+    value = (await Outbox(database).rows.find_one({"_id": await commit(database, topic, "account", 1)}) or {})["value"]
+    long_ago = datetime.now(UTC) - timedelta(hours=2)
+    await Outbox(database).rows.update_one(
+        {"revision": 1}, {"$set": {"value": b"x" * 2_000_000, "created_at": long_ago}}
+    )
+    await commit(database, topic, "account", 2)
+    publisher = Publisher(kafka_settings, client_id="test")
+    async with running(Relay(database, publisher, owner="a")) as relay:
+        await eventually(lambda: is_fine(relay), lambda fine: not fine)
+        PENDING_AGE.set(0)
+        await eventually(lambda: asyncio.sleep(0, PENDING_AGE._value.get()), lambda seconds: seconds > 7000)
+        assert await pending(database) == 2
+        await Outbox(database).rows.update_one({"revision": 1}, {"$set": {"value": value}})
+        await eventually(lambda: pending(database), lambda rows: rows == 0)
+        await eventually(lambda: is_fine(relay))
+        await eventually(lambda: asyncio.sleep(0, PENDING_AGE._value.get()), lambda seconds: seconds == 0)
+    await publisher.close()
+    records = await records_on(kafka_settings.bootstrap_servers, topic.name)
+    assert len(records) == 2
+    assert_in_order(records)
+
+
+async def is_fine(relay: Relay) -> bool:
+    try:
+        await relay.check()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def test_a_relay_that_lost_the_lease_holds_nothing_back(
+    database: "Database", kafka_settings: KafkaSettings, topics: Topics
+) -> None:
+    topic = topic_called(await topics.create())
+    await commit(database, topic, "account", 1)
+    await Outbox(database).rows.update_one({"revision": 1}, {"$set": {"value": b"x" * 2_000_000}})
+    publisher = Publisher(kafka_settings, client_id="test")
+    async with running(Relay(database, publisher, owner="a")) as relay:
+        await eventually(lambda: is_fine(relay), lambda fine: not fine)
+        await database["leases"].update_one(
+            {"_id": "outbox-relay"},
+            {"$inc": {"token": 1}, "$set": {"owner": "b", "until": datetime.now(UTC) + timedelta(hours=1)}},
+        )
+        await eventually(lambda: is_fine(relay))
+    await publisher.close()
 
 
 async def test_published_rows_expire_and_pending_rows_never_do(database: "Database") -> None:
