@@ -4,19 +4,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka import ConsumerRecord
+from bson import ObjectId
 
 from shared.events import TenantRemoved, TenantState, decode
 from shared.lease import Lease
 from shared.settings import KafkaSettings
 from shared.topics import Topic
-from support.consent_events import ACCOUNT, CONTOSO, event, grant_event, tenant_event
+from support.consent_events import ACCOUNT, CONTOSO, START, event, grant_event, tenant_event
 from support.eventually import eventually
 from support.records import records_on
+from support.topics import Topics
 from tenant_registry.projection import TenantChange, project
 from tenant_registry.state_publisher import FENCED, StatePublisher
 from tenant_registry.store import PendingState, Store
@@ -66,13 +70,14 @@ class Topology:
         self.database = database
         self.settings = settings
         self.topic = topic
+        self.lease_seconds = LEASE_SECONDS
 
     def publisher(self, store: Store, owner: str) -> StatePublisher:
         return StatePublisher(
             store,
             self.settings,
-            lease=Lease(self.database["leases"], "state", owner=owner, seconds=LEASE_SECONDS),
-            lease_seconds=LEASE_SECONDS,
+            lease=Lease(self.database["leases"], "state", owner=owner, seconds=self.lease_seconds),
+            lease_seconds=self.lease_seconds,
             transactional_id=self.topic.name,
             topic=self.topic,
         )
@@ -251,3 +256,100 @@ async def test_a_state_too_large_for_kafka_does_not_hold_back_others(topology: T
     assert document is not None
     assert document["state_refused"] is True
     assert await topology.revisions() == []
+
+
+LARGE = "00000000-0000-4000-8000-000000000009"
+
+
+async def write_small_and_one_large(store: Store, *, large: int) -> None:
+    """Four documents; the one that waits longest is the large one."""
+    await store.write([change(1, tenant_id=LARGE, reason="x" * large)], [])
+    for number in range(3):
+        await store.write([change(1, tenant_id=f"00000000-0000-4000-8000-{number:012}")], [])
+
+
+async def test_a_state_that_the_broker_refuses_does_not_hold_back_others(
+    topology: Topology, store: Store, topics: Topics
+) -> None:
+    """The topic's limit is below the client's: the refusal comes with the acknowledgements of a whole transaction."""
+    name = await topics.create("small", partitions=2, cleanup_policy="compact", max_message_bytes="20000")
+    topology.topic = replace(topology.topic, name=name)
+    await write_small_and_one_large(store, large=50_000)
+    async with topology.running(store, "one") as publisher:
+        await eventually(lambda: store.pending_states(1), lambda pending: not pending, what="nothing pending")
+        await store.write([change(2, tenant_id="00000000-0000-4000-8000-000000000000")], [])
+        await eventually(lambda: store.pending_states(1), lambda pending: not pending, what="nothing pending")
+        await publisher.check()
+    assert {record.key for record in await topology.records()} == {
+        f"{ACCOUNT}:00000000-0000-4000-8000-{number:012}".encode() for number in range(3)
+    }
+    document = await store.document(ACCOUNT, LARGE)
+    assert document is not None
+    assert document["state_refused"] is True
+
+
+async def test_the_topics_own_limit_is_the_only_one(topology: Topology, store: Store, topics: Topics) -> None:
+    name = await topics.create("large", partitions=2, cleanup_policy="compact", max_message_bytes="4000000")
+    topology.topic = replace(topology.topic, name=name)
+    await write_small_and_one_large(store, large=2_000_000)
+    async with topology.running(store, "one"):
+        await eventually(topology.records, lambda seen: len(seen) == 4, what="all four")
+
+
+async def test_states_that_waited_under_an_earlier_version_are_published(
+    topology: Topology, store: Store, database: "Database"
+) -> None:
+    """What is now the time since when a state waits was once its mark."""
+    await store.write([change(1)], [])
+    await database["tenants"].update_many({}, {"$set": {"state_pending": ObjectId()}, "$unset": {"state_mark": ""}})
+    await store.create_indexes()
+    document = await store.document(ACCOUNT, CONTOSO)
+    assert document is not None
+    assert isinstance(document["state_mark"], ObjectId)
+    assert isinstance(document["state_pending"], datetime)
+    async with topology.running(store, "one"):
+        await topology.last_is(1)
+        await eventually(lambda: store.pending_states(1), lambda pending: not pending, what="nothing pending")
+
+
+async def test_a_document_that_cannot_be_read_is_refused_and_holds_back_nobody(
+    topology: Topology, store: Store, database: "Database"
+) -> None:
+    await database["tenants"].insert_one({"_id": "damaged:-", "state_pending": START, "grants": {"s": {"status": 7}}})
+    await store.write([change(1)], [])
+    async with topology.running(store, "one") as publisher:
+        await topology.last_is(1)
+        await eventually(lambda: store.pending_states(1), lambda pending: not pending, what="nothing pending")
+        await publisher.check()
+    damaged = await database["tenants"].find_one({"_id": "damaged:-"})
+    assert damaged is not None
+    assert damaged["state_refused"] is True
+
+
+async def test_a_publisher_that_is_shut_out_says_so_and_does_not_strike_back_at_once(
+    topology: Topology, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two deployments with one transactional.id have leases of their own, and would shut each other out for ever."""
+    monkeypatch.setattr("tenant_registry.state_publisher.FENCED_FIRST_SECONDS", 60.0)
+    monkeypatch.setattr(topology, "lease_seconds", 60.0)  # it is the broker that shuts it out, not its lease that ends
+    async with topology.running(store, "one") as publisher:
+        await store.write([change(1)], [])
+        await topology.last_is(1)
+        stranger = publisher.producer()
+        await stranger.start()
+        await store.write([change(2)], [])
+
+        async def complaint() -> str:
+            try:
+                await publisher.check()
+            except RuntimeError as error:
+                return str(error)
+            return ""
+
+        await eventually(complaint, lambda said: "STATE__TRANSACTIONAL_ID" in said, what="its complaint")
+        assert await topology.revisions() == [1]
+        record = publisher.record(PendingState(key="stranger:-", mark=None))
+        await stranger.begin_transaction()
+        await (await stranger.send(record.topic, key=record.key, value=None))
+        await stranger.commit_transaction()
+        await stranger.stop()

@@ -24,7 +24,10 @@ from shared.events import (
     encode,
 )
 from support.consent_events import ACCOUNT, ADMINISTRATOR, CONTOSO, FABRIKAM, at, event, grant_event, tenant_event
+from tenant_registry import store
+from tenant_registry.access import Scope
 from tenant_registry.projection import TenantChange, Unexpected, facets_of, fold, project, state_of, words_of
+from tenant_registry.queries import TenantQuery, tenant_filter
 
 
 @pytest.mark.parametrize("kind", [PermissionGranted, PermissionChanged, PermissionBlocked, PermissionRevoked])
@@ -105,6 +108,15 @@ def test_facets_name_set_status_and_apps_and_usable_ones_only_while_usable() -> 
 
 def test_words_are_compared_without_case_and_punctuation() -> None:
     assert words_of("Contoso Ltd.", None, "straße.contoso.com") == ("contoso", "ltd", "strasse", "contoso", "com")
+
+
+def test_what_callers_search_for_is_not_remembered() -> None:
+    scope = Scope(account_id="northwind")
+    before = store._words.cache_info()
+    for number in range(100):
+        assert "$and" in tenant_filter(TenantQuery(scope=scope, text=f"word{number}"))
+    assert store._words.cache_info() == before
+    assert not hasattr(words_of, "cache_info")
 
 
 def tenant_events() -> st.SearchStrategy[list[Event]]:

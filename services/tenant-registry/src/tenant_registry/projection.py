@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from shared.events import (
@@ -188,7 +187,6 @@ def facets_of(grant: Fields) -> list[str]:
     return facets
 
 
-@lru_cache(maxsize=65_536)
 def words_of(*texts: str | None) -> tuple[str, ...]:
-    """The words of texts as a search compares them. Remembered, because a tenant's events all bring its name."""
+    """The words of texts as a search compares them."""
     return tuple(word for text in texts if text for word in _WORD.findall(text.casefold()))

@@ -12,18 +12,18 @@ that was overtaken while it waited is never published; the newest one is.
 
 import asyncio
 from collections.abc import Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced, RecordTooLargeError
 from prometheus_client import Counter
 from pymongo.errors import PyMongoError
 
 from shared.backoff import Backoff
 from shared.events import REGISTRY, new_event
-from shared.kafka import Record, client_options, record_of
+from shared.kafka import Record, client_options, discard, record_of
 from shared.lease import Lease
 from shared.settings import KafkaSettings
 from shared.topics import TENANTS, Topic
@@ -33,12 +33,16 @@ log = structlog.get_logger(__name__)
 
 PUBLISHED = Counter("registry_states_published_total", "Tenant documents written to the compacted topic.")
 FENCED = Counter("registry_state_publishers_fenced_total", "Publishers that found out that another one took over.")
-REFUSED = Counter("registry_states_refused_total", "Tenant documents that are too large for the compacted topic.")
+REFUSED = Counter("registry_states_refused_total", "Tenant documents that can't be on the compacted topic.")
 
 BATCH = 500
 LOOK_AGAIN_SECONDS = 1.0
 COMMIT_SECONDS = 20.0
-STOP_SECONDS = 5.0
+# Above all that a document can become, so that the topic's own limit (`max.message.bytes`) is the only one.
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
+# Who is shut out again and again shares its transactional.id with a publisher that has another lease.
+FENCED_FIRST_SECONDS = 0.5
+FENCED_MOST_SECONDS = 60.0
 # Documents that change again and again are best published rarely: under load, at most this share of the time is spent
 # here, and what changed meanwhile goes out once.
 SHARE_OF_TIME = 0.05
@@ -81,6 +85,8 @@ class StatePublisher:
         self._topic = topic
         self._wake = asyncio.Event()
         self._failing: str | None = None
+        # How many states are still to be published one by one, to find the one that the broker refuses.
+        self._singly = 0
 
     def poke(self) -> None:
         """A document changed in this process: don't wait for the timer."""
@@ -93,18 +99,27 @@ class StatePublisher:
 
     async def run(self) -> None:
         """Publish until cancelled; every failure is tried again with capped backoff, from what is still marked."""
-        backoff = Backoff()
+        backoff, fenced = Backoff(), Backoff(first=FENCED_FIRST_SECONDS, cap=FENCED_MOST_SECONDS)
         while True:
+            begun = monotonic()
             try:
                 token = await self._lease.acquire()
                 if token is None:
                     self._failing = None
+                    fenced.reset()
                     await asyncio.sleep(self._lease_seconds / 4)
                 else:
                     await self._lead(token, backoff)
             except ProducerFenced:
                 FENCED.inc()
-                log.info("state.fenced")
+                if monotonic() - begun > FENCED_MOST_SECONDS:
+                    fenced.reset()
+                self._failing = "shut out by another publisher: does another deployment use STATE__TRANSACTIONAL_ID?"
+                delay = fenced.next()
+                log.warning("state.fenced", retry_in_seconds=round(delay, 2))
+                await asyncio.sleep(delay)
+            except (MessageSizeTooLargeError, RecordTooLargeError):
+                log.info("state.too_large", singly=self._singly)  # on with a new producer, at once
             except (PyMongoError, KafkaError, TimeoutError, OSError) as error:
                 self._failing = f"{type(error).__name__}: {error}"[:300]
                 delay = backoff.next()
@@ -119,6 +134,7 @@ class StatePublisher:
             transactional_id=self._transactional_id,
             transaction_timeout_ms=30_000,
             request_timeout_ms=10_000,
+            max_request_size=MAX_REQUEST_BYTES,
         )
 
     async def _lead(self, token: int, backoff: Backoff) -> None:
@@ -131,50 +147,59 @@ class StatePublisher:
             while await self._lease.renew(token):
                 self._wake.clear()
                 started = perf_counter()
-                pending = await self._states.pending_states(BATCH)
+                pending = await self._states.pending_states(1 if self._singly else BATCH)
                 if pending:
                     await self._publish(producer, pending)
+                self._singly = max(0, self._singly - 1) if pending else 0
                 self._failing = None
                 backoff.reset()
-                await self._rest(perf_counter() - started, idle=not pending)
+                if not self._singly:
+                    await self._rest(perf_counter() - started, idle=not pending)
         finally:
             # Shielded: a process that stops hands over at once.
             await asyncio.shield(self._step_down(producer, token))
 
     async def _publish(self, producer: AIOKafkaProducer, pending: Sequence[PendingState]) -> None:
-        published, refused = await self._commit(producer, pending)
-        if published:
-            await self._states.states_published(published)
-            PUBLISHED.inc(len(published))
-        for item in refused:
-            await self._states.state_refused(item)
-            REFUSED.inc()
-            log.error("state.refused", key=item.key)
+        for item in pending:
+            if item.defect is not None:
+                await self._refuse(item, item.defect)
+        readable = [item for item in pending if item.defect is None]
+        if not readable:
+            return
+        try:
+            await self._commit(producer, readable)
+        except (MessageSizeTooLargeError, RecordTooLargeError):
+            # The broker doesn't say which one, and the transaction can't be committed any more.
+            self._singly = len(readable) if len(readable) > 1 else max(0, self._singly - 1)
+            if len(readable) == 1:
+                await self._refuse(readable[0], "too large for the topic")
+            raise
+        await self._states.states_published(readable)
+        PUBLISHED.inc(len(readable))
 
-    async def _commit(
-        self, producer: AIOKafkaProducer, pending: Sequence[PendingState]
-    ) -> tuple[list[PendingState], list[PendingState]]:
-        """Write states in one transaction: those that are on Kafka now, and those that are too large for it.
+    async def _refuse(self, item: PendingState, reason: str) -> None:
+        await self._states.state_refused(item)
+        REFUSED.inc()
+        log.error("state.refused", key=item.key, reason=reason)
+
+    async def _commit(self, producer: AIOKafkaProducer, pending: Sequence[PendingState]) -> None:
+        """Write states in one transaction.
 
         There is no abort: after any failure the producer is thrown away, and the next one's start aborts for it.
+
+        Raises:
+            MessageSizeTooLargeError, RecordTooLargeError: one of them is larger than the topic takes.
         """
-        published, refused, acks = [], [], []
         async with asyncio.timeout(COMMIT_SECONDS):
             await producer.begin_transaction()
+            acks = []
             for item in pending:
                 record = self.record(item)
-                try:
-                    ack = await producer.send(
-                        record.topic, key=record.key, value=record.value, headers=list(record.headers)
-                    )
-                except MessageSizeTooLargeError:
-                    refused.append(item)
-                    continue
-                published.append(item)
-                acks.append(ack)
+                acks.append(
+                    await producer.send(record.topic, key=record.key, value=record.value, headers=list(record.headers))
+                )
             await asyncio.gather(*acks)
             await producer.commit_transaction()
-        return published, refused
 
     def record(self, item: PendingState) -> Record:
         """The record of a state: a whole tenant, or the tombstone of a removed one."""
@@ -194,11 +219,7 @@ class StatePublisher:
             pass
 
     async def _step_down(self, producer: AIOKafkaProducer, token: int) -> None:
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await producer.stop()
-        except (KafkaError, TimeoutError, OSError) as error:
-            log.warning("state.producer_stop_failed", error=type(error).__name__)
+        await discard(producer)  # what was sent is committed, or is not to be
         try:
             await self._lease.release(token)
         except PyMongoError as error:

@@ -7,6 +7,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import bson
@@ -52,11 +53,15 @@ class Unstorable(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class PendingState:
-    """A document whose present state may not be on Kafka yet; ``mark`` names this state of it."""
+    """A document whose present state may not be on Kafka yet; ``mark`` names this state of it.
+
+    ``defect`` says why it can never be: the document is not one that this version can read.
+    """
 
     key: str
-    mark: ObjectId
-    state: TenantState | None
+    mark: ObjectId | None
+    state: TenantState | None = None
+    defect: str | None = None
 
 
 class Store:
@@ -67,9 +72,14 @@ class Store:
         self.history: Collection = database["history"]
 
     async def create_indexes(self) -> None:
-        """Create what is missing."""
+        """Create what is missing, and bring documents of earlier versions to the form of this one."""
         await self.tenants.create_indexes(TENANT_INDEXES)
         await self.history.create_indexes(HISTORY_INDEXES)
+        # The mark of a waiting state was once what is now the time since when it waits.
+        await self.tenants.update_many(
+            {"state_pending": {"$type": "objectId"}},
+            [{"$set": {"state_mark": "$state_pending", "state_pending": "$$NOW"}}],
+        )
 
     async def write(self, changes: Sequence[TenantChange], rows: Sequence[Mapping[str, Any]]) -> None:
         """Make changes and history rows durable, at most one change per tenant.
@@ -122,15 +132,14 @@ class Store:
     async def pending_states(self, limit: int) -> list[PendingState]:
         """Documents that changed since their state was last published, as they are now, the longest waiting first."""
         cursor = self.tenants.find({"state_pending": {"$exists": True}}, {"facets": 0}).sort("state_pending", ASCENDING)
-        documents = await cursor.limit(limit).to_list(limit)
-        return [PendingState(key=d["_id"], mark=d["state_mark"], state=state_of(d)) for d in documents]
+        return [_pending(document) for document in await cursor.limit(limit).to_list(limit)]
 
     async def states_published(self, published: Sequence[PendingState]) -> None:
         """Take the mark from documents that are still what was published; all others stay, or become, pending."""
         # Whoever finds that it published something else than what is there now has it published again: a publisher that
         # was held up must not leave its older state as the last one. It waits behind all others then, however often it
         # changes.
-        is_published = {"$in": ["$state_mark", [item.mark for item in published]]}
+        is_published = {"$in": [{"$ifNull": ["$state_mark", None]}, [item.mark for item in published]]}
         await self.tenants.update_many(
             {"_id": {"$in": [item.key for item in published]}},
             [
@@ -153,6 +162,14 @@ class Store:
     async def document(self, account_id: str, tenant_id: str) -> "Document | None":
         """The document as it is stored, tombstones included."""
         return await self.tenants.find_one({"_id": tenant_key(account_id, tenant_id)})
+
+
+def _pending(document: "Document") -> PendingState:
+    key, mark = document["_id"], document.get("state_mark")
+    try:
+        return PendingState(key=key, mark=mark, state=state_of(document))
+    except (ValueError, KeyError, TypeError) as error:
+        return PendingState(key=key, mark=mark, defect=type(error).__name__)
 
 
 def _errors(error: BulkWriteError) -> "list[Document]":
@@ -203,8 +220,12 @@ def _choose(guard: Expression, new: object, old: str) -> Expression:
     return {"$cond": [guard, {"$literal": new}, old]}
 
 
+# A tenant's events come together, and all bring its name. What callers search for is never kept.
+_words = lru_cache(maxsize=4_096)(words_of)
+
+
 def _profile(profile: Profile) -> "Document":
-    words = words_of(profile.tenant_name, profile.primary_domain)
+    words = _words(profile.tenant_name, profile.primary_domain)
     return {
         "revision": profile.revision,
         "tenant_name": profile.tenant_name,
