@@ -325,6 +325,20 @@ def unused_kafka(tmp_path: Path) -> EmbeddedKafka:
     return EmbeddedKafka(data_dir=tmp_path / "kafka", log_file=tmp_path / "kafka.log")
 
 
+async def test_states_are_not_published_while_that_is_switched_off(deployment: Deployment) -> None:
+    """So that a registry that is being rebuilt doesn't take the compacted topic back with it."""
+    replica = await deployment.running(STATE__ENABLED="false")
+    sent = deployment.events(tenants=5, revisions=8)
+    await deployment.send(sent)
+    ids = {item.id for item in sent}
+    await eventually(deployment.history_ids, lambda seen: seen == ids, within=PATIENCE, what="all events")
+    assert all("state_pending" in document for document in (await deployment.tenants()).values())
+    assert not await publishing_is_free(deployment), "nobody took the lease"
+    await replica.stop(grace=20)
+    await deployment.running()
+    await deployment.check_ledger(sent, tenants=5, revisions=8)
+
+
 async def test_a_wrong_setting_ends_the_process_with_one_readable_line(deployment: Deployment) -> None:
     replica = deployment.replica(HTTP__PORT="eighty")
     replica.spawn()

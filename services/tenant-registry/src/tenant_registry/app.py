@@ -54,7 +54,13 @@ def create_app(
         settings.kafka,
         topic=consent_events,
         group=GROUP,
-        handle=ConsentEvents(store, publisher, state_changed=states.poke, topic=permission_status),
+        handle=ConsentEvents(
+            store,
+            publisher,
+            state_changed=states.poke,
+            topic=permission_status,
+            silent_before=settings.projection.silent_before,
+        ),
         publisher=publisher,
         loops=settings.projection.loops,
         max_records=settings.projection.max_records,
@@ -68,7 +74,10 @@ def create_app(
             await stack.enter_async_context(issuer)
             stack.push_async_callback(mongo.close, database)
             stack.push_async_callback(publisher.close)
-            await stack.enter_async_context(background(projection=indexes.before(consumer.run), state=states.run()))
+            tasks = {"projection": indexes.before(consumer.run)}
+            if settings.state.enabled:
+                tasks["state"] = indexes.before(states.run)
+            await stack.enter_async_context(background(**tasks))
             yield
 
     app = FastAPI(

@@ -1,6 +1,6 @@
 """The settings of tenant-registry."""
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from shared.settings import HttpSettings, ServiceSettings
 
@@ -16,11 +16,19 @@ class ProjectionSettings(BaseModel):
 
     loops: int = Field(2, ge=1, le=16, description="Batches in flight at once; each is a member of the consumer group.")
     max_records: int = Field(1000, ge=1, le=10_000, description="Most records in a batch.")
+    silent_before: AwareDatetime | None = Field(
+        None,
+        description="Events older than this (RFC 3339) are projected, and announced to nobody: for reading again what "
+        "was announced long ago (docs/operations.md).",
+    )
 
 
 class StateSettings(BaseModel):
     """How whole tenant documents are brought to the compacted topic."""
 
+    enabled: bool = Field(
+        True, description="Whether tenant documents are published; off while they are rebuilt (docs/operations.md)."
+    )
     transactional_id: str = Field(
         "tenant-registry-state",
         min_length=1,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from time import perf_counter
 from typing import Protocol, TypeAlias
 
@@ -46,7 +47,8 @@ class ConsentEvents:
 
     State and history are durable before a status event is published, so that whoever is told of a change finds it
     here; the status events are acknowledged before the batch counts as handled. Doing a batch again repeats the same
-    ids and alters nothing else.
+    ids and alters nothing else. Of events from before ``silent_before`` state and history are written, and nobody is
+    told.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class ConsentEvents:
         *,
         state_changed: Callable[[], None],
         topic: Topic = PERMISSION_STATUS,
+        silent_before: datetime | None = None,
     ) -> None:
+        self._silent_before = silent_before
         self._store = store
         self._publisher = publisher
         self._state_changed = state_changed
@@ -100,11 +104,16 @@ class ConsentEvents:
                 return items, dead
 
     async def _publish(self, items: Sequence[_Item]) -> list[DeadLetter]:
+        news = [item for item in items if not self._is_silent(item)]
         try:
-            await self._publisher.publish([self._status(item) for item in items])
+            await self._publisher.publish([self._status(item) for item in news])
         except RecordRefused:
-            return await self._publish_one_by_one(items)
+            return await self._publish_one_by_one(news)
         return []
+
+    def _is_silent(self, item: _Item) -> bool:
+        """Whether the event is so old that telling of it again would pass for news."""
+        return self._silent_before is not None and item.projected.status.time < self._silent_before
 
     async def _publish_one_by_one(self, items: Sequence[_Item]) -> list[DeadLetter]:
         dead = []
@@ -131,6 +140,10 @@ def _read(records: Sequence[ConsentRecord]) -> tuple[list[_Item], list[DeadLette
             log.warning("projection.skipped", partition=record.partition, offset=record.offset, reason=str(error))
         except (BadRecord, Unexpected) as error:
             dead.append(DeadLetter(record=record, reason=str(error)))
+        except Exception as error:
+            # Reading is pure: what nobody thought of is the record's doing as well, and would come again for ever.
+            log.exception("projection.unreadable", partition=record.partition, offset=record.offset)
+            dead.append(DeadLetter(record=record, reason=f"unreadable: {type(error).__name__}"))
     return items, dead
 
 
