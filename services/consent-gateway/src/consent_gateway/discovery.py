@@ -109,12 +109,18 @@ class Discovery:
         """Where tokens of a tenant are asked for: the home tenant's endpoint with the other id in it.
 
         So a check of a tenant costs no request for its document; a tenant that isn't there is named by the token
-        endpoint too (AADSTS90002). Where the endpoint doesn't hold the id, the tenant's own document is asked for.
+        endpoint too (AADSTS90002). Where the endpoint doesn't hold the id, or the home tenant isn't known, the tenant's
+        own document is asked for.
 
         Raises:
             EntraFailed: as ``metadata``.
         """
-        home = (await self.metadata(self._home_tenant_id)).token_endpoint
+        try:
+            home = (await self.metadata(self._home_tenant_id)).token_endpoint
+        except EntraFailed as failed:
+            if failed.answer.klass is Class.TRANSIENT:
+                raise
+            home = ""
         if self._home_tenant_id in home:
             return home.replace(self._home_tenant_id, tenant_id)
         return (await self.metadata(tenant_id)).token_endpoint
