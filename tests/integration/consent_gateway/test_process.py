@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -93,6 +95,29 @@ async def serving(env: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
                 assert await process.wait() in {0, -signal.SIGTERM}
 
 
+async def test_a_catalogue_of_the_same_version_with_another_content_refuses_to_start(
+    core: Core, mongo_url: str, mongo_database: str, tmp_path: Path
+) -> None:
+    await core.reevaluation.start()
+    env = environment(MONGO__URL=mongo_url, MONGO__DATABASE=mongo_database)
+    packaged = files("consent_gateway").joinpath("catalog.yaml").read_text(encoding="utf-8")
+    changed = tmp_path / "catalog.yaml"
+    changed.write_text(packaged.replace("title: Read directory data", "title: Read the directory", 1))
+    status, _, errors = await run(env=env | {"CATALOG__PATH": str(changed)})
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "the catalogue's version 1 is known with another content" in errors
+    status, output, _ = await run("catalog", "check", str(changed), env=env)
+    assert status == 2
+    assert "fault: version 1 is active with another content" in output
+    changed.write_text(changed.read_text().replace("version: 1", "version: 2", 1))
+    status, output, _ = await run("catalog", "check", str(changed), "--json", env=env)
+    assert (status, json.loads(output)["to_version"]) == (0, 2)
+    changed.write_text("version: [")
+    status, _, errors = await run("catalog", "check", str(changed), env=env)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "is not YAML" in errors
+
+
 async def test_help_names_the_commands() -> None:
     status, output, _ = await run("--help", env={})
     assert status == 0
@@ -113,6 +138,7 @@ async def test_help_names_the_commands() -> None:
         ({"ENTRA__CLIENT_CERTIFICATE_PATH": "/nowhere.pem"}, "/nowhere.pem: can't be read"),
         ({"CONSOLE__SESSION_SECRET": "short"}, "CONSOLE__SESSION_SECRET must have at least 32 characters"),
         ({"TENANT_SHARING": "sometimes"}, "TENANT_SHARING"),
+        ({"AUTH__AUDIENCE": "consent-console"}, "AUTH__AUDIENCE must differ from CONSOLE__CLIENT_ID"),
     ],
 )
 async def test_a_wrong_setting_ends_the_start_with_one_line_that_names_it(changes: dict[str, str], says: str) -> None:

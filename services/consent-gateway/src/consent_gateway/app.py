@@ -69,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
                     monitor=indexes.before(core.monitor.run),
                     catalog=indexes.before(core.reevaluation.run),
                     settings=indexes.before(core.settings_watch.run),
+                    credentials=indexes.before(core.credential_watch.run),
                     attempts=indexes.before(core.sweeper.run),
                     changes=core.changes.run(),
                 )

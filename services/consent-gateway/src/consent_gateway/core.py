@@ -15,6 +15,7 @@ from consent_gateway.catalog_file import load_catalog, read_catalog
 from consent_gateway.catalog_versions import CatalogVersions
 from consent_gateway.changes import Changes
 from consent_gateway.consent import Consent
+from consent_gateway.credential_watch import CredentialWatch
 from consent_gateway.entra import Entra
 from consent_gateway.flow import Flow
 from consent_gateway.ledger import Ledger
@@ -52,6 +53,7 @@ class Core:
     versions: CatalogVersions
     reevaluation: Reevaluation
     settings_watch: SettingsWatch
+    credential_watch: CredentialWatch
     database: "Database"
     store: Store
     operations: Operations
@@ -127,6 +129,16 @@ class Core:
                 grants=store.grants,
                 tokens=entra.app_tokens,
                 graph=entra.settings,
+                committed=relay.poke,
+                clock=utc_now,
+            ),
+            credential_watch=CredentialWatch(
+                database,
+                catalog,
+                entra.credentials,
+                home_tenant_id=settings.entra.home_tenant_id,
+                tokens=entra.app_tokens,
+                graph=entra.registrations,
                 committed=relay.poke,
                 clock=utc_now,
             ),

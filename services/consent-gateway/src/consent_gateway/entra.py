@@ -14,6 +14,8 @@ from consent_gateway.credentials import CredentialError, Credentials
 from consent_gateway.discovery import Discovery
 from consent_gateway.entra_tokens import EntraTokens
 from consent_gateway.graph import Graph
+from consent_gateway.graph_reads import GraphReads
+from consent_gateway.graph_registrations import GraphRegistrations
 from consent_gateway.graph_settings import GraphSettings
 from consent_gateway.probe import Probe
 from consent_gateway.settings import EntraSettings
@@ -27,6 +29,8 @@ class Entra:
     app_tokens: AppTokens
     probe: Probe
     settings: GraphSettings
+    registrations: GraphRegistrations
+    credentials: Credentials
     clients: tuple[httpx.AsyncClient, httpx.AsyncClient, httpx.Client]
 
     @classmethod
@@ -35,13 +39,13 @@ class Entra:
         credentials = Credentials(settings)
         credentials.check(permission_set.client_id for permission_set in catalog.sets.values())
         # Nothing in the shell's environment decides whom we trust or which way we go.
-        trusted = _trusted(settings.ca_bundle)
+        authorities = trusted(settings.ca_bundle)
         limits = httpx.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         timeout = settings.timeout_seconds
         # Checks in the background never take a connection that a person waits for.
-        people = httpx.AsyncClient(verify=trusted, trust_env=False, timeout=timeout)
-        checks = httpx.AsyncClient(verify=trusted, trust_env=False, timeout=timeout, limits=limits)
-        blocking = httpx.Client(verify=trusted, trust_env=False, timeout=timeout, limits=limits)
+        people = httpx.AsyncClient(verify=authorities, trust_env=False, timeout=timeout)
+        checks = httpx.AsyncClient(verify=authorities, trust_env=False, timeout=timeout, limits=limits)
+        blocking = httpx.Client(verify=authorities, trust_env=False, timeout=timeout, limits=limits)
         discovery = Discovery(settings, people)
         tokens = EntraTokens(
             discovery,
@@ -53,11 +57,14 @@ class Entra:
         )
         app_tokens = AppTokens(discovery, checks, credentials, deadline_seconds=timeout)
         graph = Graph(settings.graph_url, checks, deadline_seconds=timeout)
+        reads = GraphReads(settings.graph_url, checks, deadline_seconds=timeout)
         return cls(
             tokens=tokens,
             app_tokens=app_tokens,
             probe=Probe(app_tokens, graph, home_tenant_id=settings.home_tenant_id),
-            settings=GraphSettings(settings.graph_url, checks),
+            settings=GraphSettings(reads),
+            registrations=GraphRegistrations(reads),
+            credentials=credentials,
             clients=(people, checks, blocking),
         )
 
@@ -74,7 +81,12 @@ class Entra:
             blocking.close()
 
 
-def _trusted(ca_bundle: Path | None) -> ssl.SSLContext:
+def trusted(ca_bundle: Path | None) -> ssl.SSLContext:
+    """The CAs that are trusted for Entra and Graph: those of the file, or the system's.
+
+    Raises:
+        CredentialError: the file can't be used.
+    """
     try:
         return ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
     except OSError as error:

@@ -1,9 +1,8 @@
 """Additional settings as Microsoft Graph shows them: the directory roles of our service principals, and licences."""
 
-from typing import Any
 from urllib.parse import quote
 
-import httpx
+from consent_gateway.graph_reads import GraphReads
 
 # Any of these application permissions lets an app list what a service principal is a member of, and the licences
 # (https://learn.microsoft.com/graph/api/serviceprincipal-list-transitivememberof,
@@ -20,23 +19,13 @@ READS_LICENCES = frozenset(
         "Directory.ReadWrite.All",
     }
 )
-PAGES = 20
-
-
-class Later(Exception):
-    """Graph could not answer just now; nothing follows from that. ``seconds`` is how long it asked to wait."""
-
-    def __init__(self, seconds: float | None = None) -> None:
-        super().__init__("later")
-        self.seconds = seconds
 
 
 class GraphSettings:
     """Reads, each with the token of one tenant. None is "not readable", which is not "not there"."""
 
-    def __init__(self, graph_url: str, client: httpx.AsyncClient) -> None:
-        self._url = graph_url
-        self._client = client
+    def __init__(self, reads: GraphReads) -> None:
+        self._reads = reads
 
     async def directory_roles(self, token: str, client_id: str) -> frozenset[str] | None:
         """Template ids of the roles that the app's service principal holds in the tenant, by itself or by a group.
@@ -45,7 +34,7 @@ class GraphSettings:
             Later: Graph throttled, failed or didn't answer.
         """
         path = f"/v1.0/servicePrincipals(appId='{quote(client_id)}')/transitiveMemberOf"
-        entries = await self._all(path, token)
+        entries = await self._reads.all(path, token)
         if entries is None:
             return None
         roles = [entry for entry in entries if entry.get("@odata.type") == "#microsoft.graph.directoryRole"]
@@ -60,7 +49,7 @@ class GraphSettings:
         Raises:
             Later: Graph throttled, failed or didn't answer.
         """
-        entries = await self._all("/v1.0/subscribedSkus?$select=capabilityStatus,servicePlans", token)
+        entries = await self._reads.all("/v1.0/subscribedSkus?$select=capabilityStatus,servicePlans", token)
         if entries is None:
             return None
         working = [entry for entry in entries if entry.get("capabilityStatus") in {"Enabled", "Warning"}]
@@ -70,32 +59,3 @@ class GraphSettings:
             for plan in plans
             if isinstance(plan.get("servicePlanName"), str) and plan.get("provisioningStatus") != "Disabled"
         )
-
-    async def _all(self, path: str, token: str) -> list[dict[str, Any]] | None:
-        """All entries of a collection, page by page; None where they can't be read to the end."""
-        found: list[dict[str, Any]] = []
-        url: str | None = f"{self._url}{path}"
-        for _ in range(PAGES):
-            body = await self._get(url, token) if url is not None else None
-            values = body.get("value") if body is not None else None
-            if body is None or not isinstance(values, list):
-                return None
-            found += [entry for entry in values if isinstance(entry, dict)]
-            url = body.get("@odata.nextLink")
-            if url is None:
-                return found
-            # A token goes to Graph only, wherever an answer points.
-            if not isinstance(url, str) or not url.startswith(f"{self._url}/"):
-                return None
-        return None
-
-    async def _get(self, url: str, token: str) -> dict[str, Any] | None:
-        try:
-            answer = await self._client.get(url, headers={"Authorization": f"Bearer {token}"})
-            body = answer.json() if answer.status_code == 200 else None
-        except (httpx.HTTPError, ValueError):
-            raise Later from None
-        if answer.status_code in {401, 429} or answer.status_code >= 500:
-            seconds = answer.headers.get("retry-after", "")
-            raise Later(float(seconds) if seconds.isdigit() else None)
-        return body if isinstance(body, dict) else None

@@ -20,7 +20,8 @@ from consent_gateway.catalog import MICROSOFT_GRAPH, Catalog
 from consent_gateway.documents import facts_document, tenant_doc_id
 from consent_gateway.functions import clients_with_roles, missing_settings, needs_licences
 from consent_gateway.grants import Facts, Grant
-from consent_gateway.graph_settings import READS_LICENCES, READS_ROLES, GraphSettings, Later
+from consent_gateway.graph_reads import Later
+from consent_gateway.graph_settings import READS_LICENCES, READS_ROLES, GraphSettings
 from consent_gateway.ledger import Books, Change, Ledger
 from consent_gateway.verification import SYSTEM
 from shared.backoff import Backoff
