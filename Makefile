@@ -1,7 +1,8 @@
 # Everything a developer or an operator does with this repository. `make` alone lists it.
 # Needs: Linux x86-64, Python 3.11 or newer with venv, make. No Docker, no Java.
 
-PYTHON ?= python3
+PYTHON  ?= python3
+WORKERS ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
@@ -28,8 +29,9 @@ demo: $(DEMO_ENV) ## Start the whole system on this machine; Ctrl-C stops it (DE
 token: $(DEMO_ENV) ## Print a bearer token of the running demo: make token ROLE=admin ACCOUNT=northwind
 	@$(BIN)/python -m launcher token --role $(or $(ROLE),viewer) $(if $(ACCOUNT),--account $(ACCOUNT)) $(if $(APP),--app $(APP))
 
+# Two workers, each with a broker and a mongod of its own. In the order of the folders: whole systems come first.
 test: $(VENV)/.dev ## Run all tests, on a real broker and a real mongod that they start themselves
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-unit: $(VENV)/.dev ## Run the tests that need no broker and no database
 	$(BIN)/pytest tests/unit tests/contract $(ARGS)
@@ -50,7 +52,7 @@ docs: $(VENV)/.dev ## Write what is generated from the code: configuration, sche
 screenshots: $(VENV)/.dev ## Take the pictures of docs/screenshots anew, in a real Chromium
 	SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/e2e/test_browser.py
 
-bench: $(VENV)/.dev ## Measure the hot paths against their floors (BENCH=projection|delivery|latency for one)
+bench: $(VENV)/.dev ## Measure the hot paths against their floors (BENCH=projection|delivery|isolation|latency for one)
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
 # Names, versions and hashes, no addresses: uv.lock records where a package came from, so it stays out of git.
