@@ -313,7 +313,8 @@ class Verification:
     ) -> dict[str, Grant]:
         """Commit what changed: fresh consents in the name of who accepted, everything else in the system's."""
         changed = [one for one in judged if one.changed]
-        fresh = [one for one in changed if one.before.entra is Entra.VERIFYING and one.before.granted_by]
+        # An arrival is the administrator's; that something never came, or came in part, is nobody's doing.
+        fresh = [one for one in changed if one.before.entra is Entra.VERIFYING and one.grant.entra is Entra.COMPLETE]
         others = [one for one in changed if one not in fresh]
         written: tuple[Grant, ...] = ()
         where = (group.account_id, group.tenant_id)
