@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -90,6 +90,7 @@ class BatchConsumer:
         self._listeners: list[_Assigned] = []
         self._failing: str | None = "not connected to Kafka"
         self._handled = False
+        self._measured: dict[TopicPartition, AIOKafkaConsumer] = {}
 
     async def run(self) -> None:
         """Consume until cancelled; an unreachable broker is tried again for ever with capped backoff."""
@@ -109,6 +110,7 @@ class BatchConsumer:
             finally:
                 if broker is not None:
                     await _stop(broker)
+                self._forget(self._measured)
             if self._handled or monotonic() - begun > STARTED_WELL_SECONDS:
                 # Each start rebalances the whole group: one that only starts, and ends again, has to slow down.
                 backoff.reset()
@@ -179,7 +181,7 @@ class BatchConsumer:
             skip=self._skip,
             stuck=self._measure,
         )
-        return _Assigned(self._starting_positions, settled=settled, polling=polling)
+        return _Assigned(self._starting_positions, settled=settled, polling=polling, left=self._left)
 
     def _batch_handler(self, listener: "_Assigned") -> Callable[[KafkaMessage], Awaitable[None]]:
         backoff = Backoff()
@@ -279,20 +281,37 @@ class BatchConsumer:
         for partition in after.keys() & consumer.assignment():
             end, offset = consumer.highwater(partition), after[partition]
             if end is not None:
+                self._measured[partition] = consumer
                 LAG.labels(partition.topic, self._group, str(partition.partition)).set(max(0, end - offset))
+
+    def _left(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
+        """What one of our consumers doesn't have any more is for another to measure, here or elsewhere."""
+        self._forget([tp for tp, owner in self._measured.items() if owner is consumer and tp not in assigned])
+
+    def _forget(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in list(partitions):
+            del self._measured[partition]
+            with contextlib.suppress(KeyError):
+                LAG.remove(partition.topic, self._group, str(partition.partition))
 
 
 class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ships no types
     """Follows what one loop is given: moves it to positions that the service keeps itself, knows how it fares."""
 
     def __init__(
-        self, starting_positions: StartingPositions | None, *, settled: asyncio.Event, polling: Polling
+        self,
+        starting_positions: StartingPositions | None,
+        *,
+        settled: asyncio.Event,
+        polling: Polling,
+        left: Callable[[AIOKafkaConsumer, set[TopicPartition]], None],
     ) -> None:
         self.subscriber: Any = None
         self.settled = settled
         self.polling = polling
         self.failing: str | None = None
         self._starting_positions = starting_positions
+        self._left = left
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002 - its interface
         """Hold back what was fetched; a late commit is guarded by the assignment, a late effect by its idempotence."""
@@ -300,6 +319,7 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Seek before the first fetch; aiokafka swallows what is raised here, so it is tried until it works."""
+        self._left(self.subscriber.consumer, assigned)
         if self._starting_positions is not None and assigned:
             positions = await self._ask(self._starting_positions, assigned)
             for partition, offset in positions.items():

@@ -12,7 +12,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from launcher.kafka import EmbeddedKafka
 from shared.backoff import Backoff
-from shared.consumer import BatchConsumer, DeadLetter
+from shared.consumer import LAG, BatchConsumer, DeadLetter
 from shared.kafka import Publisher
 from shared.settings import KafkaSettings
 from shared.topics import Topic, dead_letter_topic
@@ -363,3 +363,23 @@ async def test_a_consumer_that_only_starts_and_ends_again_slows_down(
         await eventually(lambda: asyncio.sleep(0, len(delays)), lambda count: count >= 3, within=60)
     assert delays[:3] == [0.2, 0.4, 0.8]
     assert not resets
+
+
+async def test_the_lag_of_partitions_that_went_elsewhere_is_not_shown_any_more(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str
+) -> None:
+    """The last value before a rebalance would stay for ever, and look like a lag."""
+
+    async def shown() -> set[int]:
+        (metric,) = LAG.collect()
+        return {int(s.labels["partition"]) for s in metric.samples if s.labels["group"] == kafka_group}
+
+    for partition in range(4):
+        await send_to(kafka_settings, topic, partition, [b"1"])
+    async with consuming(kafka_settings, topic, kafka_group, Handler()) as first:
+        await eventually(shown, lambda partitions: partitions == {0, 1, 2, 3}, within=30)
+        async with consuming(kafka_settings, topic, kafka_group, Handler()) as second:
+            await eventually(lambda: is_ready(second), within=30)
+            await eventually(lambda: asyncio.sleep(0, len(assigned(first))), lambda count: count == 2, within=30)
+            assert await shown() <= {partition.partition for partition in assigned(first)}
+    assert await shown() == set()
