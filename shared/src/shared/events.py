@@ -11,12 +11,33 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from typing_extensions import override
 
 AccountId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 TenantId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _int64(value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("does not fit into 64 bits")
+    return value
+
+
+def _instant(value: datetime) -> datetime:
+    # Compared as they are: a time at the very end of the calendar can't be brought to UTC.
+    if not _EARLIEST <= value < _LATEST:
+        raise ValueError("is not between the years 1970 and 9000")
+    return value
+
+
+# What every reader can store (BSON's integers and dates) and calculate with. The schemas don't say it, because it takes
+# nothing away that a record ever held.
+Int64 = Annotated[int, AfterValidator(_int64)]
+Instant = Annotated[AwareDatetime, AfterValidator(_instant)]
 
 TYPE_PREFIX = "visionone.entra."
 GATEWAY = "/consent-gateway"
@@ -43,14 +64,14 @@ class HeldApp(Frozen):
 
     app_id: str
     tenant_id: str
-    epoch: int
+    epoch: Int64
 
 
 class PlannedChange(Frozen):
     """A version of the permission set that was announced: until its date nothing changes."""
 
-    version: int
-    effective_from: AwareDatetime
+    version: Int64
+    effective_from: Instant
     adds: tuple[Permission, ...] = ()
     removes: tuple[Permission, ...] = ()
     reason: str
@@ -91,11 +112,11 @@ class _TenantScoped(EventData):
     tenant_name: str | None = None
     primary_domain: str | None = None
     cloud: str = "global"
-    revision: int = Field(ge=1, description="Counter per (account, tenant); one per event; never restarts.")
-    previous_revision: int | None = Field(None, description="The revision this one follows.")
+    revision: Int64 = Field(ge=1, description="Counter per (account, tenant); one per event; never restarts.")
+    previous_revision: Int64 | None = Field(None, description="The revision this one follows.")
     cause: str = Field(description="consent, verification, check, operator, catalog, snapshot, ...")
     actor: Actor
-    occurred_at: AwareDatetime
+    occurred_at: Instant
 
     @override
     def key(self) -> str:
@@ -110,7 +131,7 @@ class GrantData(_TenantScoped):
     """The whole grant after the change, and what it was before."""
 
     permission_set_id: Slug
-    version: int = Field(ge=1, description="The catalogue version of the set that was accepted.")
+    version: Int64 = Field(ge=1, description="The catalogue version of the set that was accepted.")
     status: str = Field(description="An open string: readers must bear values they don't know.")
     previous_status: str | None = None
     usable: bool = Field(description="Whether apps may read with it now.")
@@ -121,18 +142,18 @@ class GrantData(_TenantScoped):
     apps: tuple[str, ...] = Field((), description="Ids of the apps that may use the grant on this tenant.")
     previous_apps: tuple[str, ...] = ()
     held_apps: tuple[HeldApp, ...] = ()
-    app_epochs: dict[str, int] = Field(
+    app_epochs: dict[str, Int64] = Field(
         default_factory=dict, description="The slot's epoch of each app in `apps` that has a tenant limit."
     )
     permissions: tuple[Permission, ...] = ()
     missing: tuple[Permission, ...] = ()
     extra: tuple[Permission, ...] = ()
     unverified: tuple[Permission, ...] = ()
-    granted_at: AwareDatetime | None = None
+    granted_at: Instant | None = None
     granted_by: str | None = Field(None, description="Object id of the administrator who accepted.")
-    verified_at: AwareDatetime | None = None
+    verified_at: Instant | None = None
     attempt_id: str | None = None
-    available_version: int | None = Field(None, description="The version that asks for more than was accepted.")
+    available_version: Int64 | None = Field(None, description="The version that asks for more than was accepted.")
     additional: tuple[Permission, ...] = Field((), description="What `available_version` asks for beyond that.")
     planned: tuple[PlannedChange, ...] = Field((), description="Announced versions, the next one first.")
     settings: tuple[AdditionalSetting, ...] = Field((), description="Settings in Entra that hold functions back.")
@@ -203,11 +224,11 @@ class ConsentFailed(EventData):
     reason: str
     error_code: str | None = Field(None, description="Entra's code, for example AADSTS65004.")
     detail: str | None = Field(None, description="What exactly did not hold, for support; never what a caller sent.")
-    versions: dict[str, int] = Field(default_factory=dict, description="The version of each set that was asked for.")
+    versions: dict[str, Int64] = Field(default_factory=dict, description="The version of each set that was asked for.")
     channel: str | None = Field(None, description="Where the run was started: console, api, app or invitation.")
     requested_by: str | None = Field(None, description="Id of the app that asked for it, where one did.")
     actor: Actor
-    occurred_at: AwareDatetime
+    occurred_at: Instant
 
     @override
     def key(self) -> str:
@@ -222,9 +243,9 @@ class CredentialExpiring(EventData):
     registration: str
     client_id: str
     credential: str
-    expires_at: AwareDatetime
-    days_left: int
-    occurred_at: AwareDatetime
+    expires_at: Instant
+    days_left: Int64
+    occurred_at: Instant
 
     @override
     def key(self) -> str:
@@ -238,18 +259,18 @@ class GrantState(Frozen):
     status: str
     usable: bool
     reason: str | None = None
-    version: int
+    version: Int64
     apps: tuple[str, ...] = ()
     held_apps: tuple[HeldApp, ...] = ()
-    app_epochs: dict[str, int] = Field(default_factory=dict)
+    app_epochs: dict[str, Int64] = Field(default_factory=dict)
     permissions: tuple[Permission, ...] = ()
     missing: tuple[Permission, ...] = ()
     extra: tuple[Permission, ...] = ()
     unverified: tuple[Permission, ...] = ()
-    granted_at: AwareDatetime | None = None
+    granted_at: Instant | None = None
     granted_by: str | None = None
-    verified_at: AwareDatetime | None = None
-    revision: int
+    verified_at: Instant | None = None
+    revision: Int64
 
 
 class TenantState(EventData):
@@ -262,9 +283,9 @@ class TenantState(EventData):
     tenant_name: str | None = None
     primary_domain: str | None = None
     cloud: str = "global"
-    revision: int
+    revision: Int64
     grants: tuple[GrantState, ...] = ()
-    updated_at: AwareDatetime
+    updated_at: Instant
 
     @override
     def key(self) -> str:
@@ -402,7 +423,10 @@ def _time(attributes: dict[str, str], data: EventData) -> datetime:
         raise BadRecord("ce_time is not a timestamp") from None
     if time.tzinfo is None:
         raise BadRecord("ce_time has no zone")
-    return time
+    try:
+        return _instant(time)
+    except ValueError as error:
+        raise BadRecord(f"ce_time {error}") from None
 
 
 def _explain(error: ValidationError) -> str:

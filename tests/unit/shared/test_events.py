@@ -46,7 +46,11 @@ def wire(**changes: Any) -> tuple[Headers, bytes]:
     tenant_name=st.none() | st.text(alphabet=st.characters(exclude_categories=["Cs"])),
     status=st.text(alphabet=st.characters(exclude_categories=["Cs"])),
     epochs=st.dictionaries(st.text(alphabet=st.characters(exclude_categories=["Cs"])), st.integers(0, 2**31)),
-    when=st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])),
+    when=st.datetimes(
+        min_value=datetime(1970, 1, 2),  # noqa: DTZ001 - hypothesis adds the zone
+        max_value=datetime(8999, 12, 30),  # noqa: DTZ001 - as above
+        timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
+    ),
 )
 def test_what_is_written_is_read_again(
     revision: int, tenant_name: str | None, status: str, epochs: dict[str, int], when: datetime
@@ -123,6 +127,8 @@ def test_a_type_of_the_future_is_told_apart_from_a_bad_record() -> None:
         ({"ce_source": None}, "missing header ce_source"),
         ({"ce_time": b"2026-11-23T13:00:00"}, "ce_time has no zone"),
         ({"ce_time": b"now"}, "ce_time is not a timestamp"),
+        ({"ce_time": b"0001-01-01T00:00:00+14:00"}, "ce_time is not between the years 1970 and 9000"),
+        ({"ce_time": b"9999-12-31T23:59:59-14:00"}, "ce_time is not between the years 1970 and 9000"),
         ({"ce_id": b"\xff"}, "header ce_id is not UTF-8"),
     ],
 )
@@ -165,7 +171,14 @@ def test_a_bad_body_is_refused(value: bytes | None, reason: str) -> None:
         {"permission_set_id": "a.b"},
         {"revision": 0},
         {"revision": "many"},
+        {"revision": 2**63},
+        {"previous_revision": -(2**63) - 1},
+        {"version": 10**400},
+        {"app_epochs": {"search": 2**63}},
+        {"held_apps": [{"app_id": "search", "tenant_id": CONTOSO, "epoch": 2**70}]},
         {"occurred_at": "2026-11-23T13:00:00"},
+        {"occurred_at": "0001-01-01T00:00:00+14:00"},
+        {"granted_at": "9999-12-31T23:59:59-14:00"},
         {"usable": "maybe"},
         {"apps": "search"},
         {"actor": {"kind": "stranger", "id": "1"}},
