@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from consent_gateway import catalog_command
+from consent_gateway import catalog_command, registrations_command
 from consent_gateway.app import create_app
 from consent_gateway.catalog_command import UNUSABLE
 from consent_gateway.catalog_versions import bring
@@ -35,6 +35,7 @@ def main() -> None:
         help="send the current state of every tenant again, with cause snapshot: projected, never notified",
     )
     _add_catalog(commands)
+    _add_registrations(commands)
     arguments = parser.parse_args()
     settings = load(Settings)
     logs.configure(settings.log, service=NAME)
@@ -49,6 +50,10 @@ def main() -> None:
             report = asyncio.run(catalog_command.check(settings, arguments.file))
             sys.stdout.write(catalog_command.shown(report, as_json=arguments.json))
             raise SystemExit(report.exit_code)
+        if arguments.command == "registrations":
+            found = asyncio.run(registrations_command.check(settings))
+            sys.stdout.write(registrations_command.shown(found, as_json=arguments.json))
+            raise SystemExit(registrations_command.exit_code(found))
         app = create_app(settings)
         asyncio.run(bring(settings))
     except (CatalogError, CredentialError) as error:
@@ -73,6 +78,18 @@ def _add_catalog(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     check.add_argument("file", type=Path, metavar="FILE", help="the new catalogue (YAML)")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _add_registrations(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    registrations = commands.add_parser("registrations", help="whether our own client registrations are in order")
+    subcommands = registrations.add_subparsers(dest="registrations_command", metavar="COMMAND", required=True)
+    check = subcommands.add_parser(
+        "check",
+        help="say what is wrong with our client registrations, one line per fault",
+        description="Asks the home tenant about redirect URIs, claims, permissions and credentials. Changes nothing.",
+        epilog="Exit code: 0 in order, 1 something is wrong, 2 a setting or a file can't be used.",
+    )
+    check.add_argument("--json", action="store_true", help="print the lines as JSON")
 
 
 if __name__ == "__main__":
