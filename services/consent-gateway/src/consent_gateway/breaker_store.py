@@ -1,10 +1,11 @@
 """The breakers of our client registrations in MongoDB: what one replica opens, all of them see."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from consent_gateway.registrations import Breaker
 
@@ -40,14 +41,16 @@ class BreakerStore:
 
     async def close(self, client_id: str) -> bool:
         """Close it, and let what became due meanwhile be due little by little; True for the one caller that did."""
+        if await self._registrations.find_one({"_id": client_id, "state": "open"}) is None:
+            return False
+        # Nothing of it is claimed before it is closed. What can't be spread out is only claimed sooner.
+        with suppress(PyMongoError):
+            await self._spread(client_id)
         change = {"state": "closed", "since": self._clock(), "next_try_at": None}
         result = await self._registrations.update_one(
             {"_id": client_id, "state": "open"}, {"$set": change, "$inc": {"token": 1}}
         )
-        if not result.modified_count:
-            return False
-        await self._spread(client_id)
-        return True
+        return bool(result.modified_count)
 
     async def confirm(self, client_id: str, *, until: datetime) -> bool:
         """Close it on an operator's word, and believe removals until then; False where none is open."""

@@ -60,6 +60,8 @@ class Core:
     entra: Entra
     flow: Flow
     sweeper: AttemptSweeper
+    breakers: BreakerStore
+    registrations: Registrations
     verification: Verification
     monitor: Monitor
     changes: Changes
@@ -82,14 +84,15 @@ class Core:
         relay = Relay(database, publisher, owner=owner)
         ledger = Ledger(database, catalog, cloud=settings.entra.cloud, exclusive=settings.tenant_sharing == "exclusive")
         store = Store(database, catalog, ledger)
+        breakers = BreakerStore(
+            database,
+            per_second=settings.drift.per_second,
+            most_seconds=settings.drift.interval_seconds,
+            clock=utc_now,
+        )
         registrations = Registrations(
             entra.probe,
-            BreakerStore(
-                database,
-                per_second=settings.drift.per_second,
-                most_seconds=settings.drift.interval_seconds,
-                clock=utc_now,
-            ),
+            breakers,
             mass=MassRules(tenants=settings.drift.mass_tenants, share=settings.drift.mass_share),
             monotonic=time.monotonic,
             clock=utc_now,
@@ -156,6 +159,8 @@ class Core:
                 clock=utc_now,
             ),
             sweeper=AttemptSweeper(database, store, owner=owner, committed=relay.poke, clock=utc_now),
+            breakers=breakers,
+            registrations=registrations,
             verification=verification,
             monitor=Monitor(
                 store.grants,

@@ -1,0 +1,346 @@
+"""Checks in the background on a real database: fenced, patient, over several replicas, and stopped when it is us."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+
+from consent_gateway import monitor as monitor_module
+from consent_gateway import registrations as registrations_module
+from consent_gateway.catalog import Catalog, Resource
+from consent_gateway.checks import Finding, Judgement, Outcome, judge
+from consent_gateway.core import Core, utc_now
+from consent_gateway.grants import Entra, Grant, Reason, Status
+from consent_gateway.registrations import Home
+from consent_gateway.schedule import Rules
+from consent_gateway.verification import SYSTEM
+from shared.background import background
+from support.entra_sandbox import EntraSandbox
+from support.eventually import eventually
+from support.gateway import CLIENT_IDS, CONTOSO
+from support.seeded import granted, seed
+
+SET = "read-directory-data"
+RULES = Rules(interval_seconds=3600, negatives=3, negatives_span_seconds=0)
+GONE = Finding(roles={}, gone=Reason.REMOVED)
+OURS = Finding(roles={}, unanswered="ours: AADSTS7000222", ours=True)
+
+
+@dataclass
+class Answers:
+    """Stands where Entra is asked; ``finds`` are the tenants in the order in which they were asked about."""
+
+    says: Callable[[str], Finding] | None = None
+    home_says: Home = Home.WORKS
+    finds: list[str] = field(default_factory=list)
+    homes: int = 0
+    clients: set[str] = field(default_factory=set)
+
+    async def find(self, *, tenant_id: str, client_id: str, resources: Sequence[Resource], **_: object) -> Finding:
+        self.finds.append(tenant_id)
+        self.clients.add(client_id)
+        if self.says is not None:
+            return self.says(tenant_id)
+        return Finding(roles={resource.app_id: ROLES for resource in resources}, full=False)
+
+    async def home(self, client_id: str) -> Home:
+        self.homes += 1
+        return self.home_says
+
+
+ROLES = frozenset({"Directory.Read.All", "Group.Read.All", "GroupMember.Read.All"})
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """What every core of this test asks."""
+    made = Answers()
+    monkeypatch.setattr("consent_gateway.probe.Probe.find", lambda _, **asked: made.find(**asked))
+    monkeypatch.setattr("consent_gateway.probe.Probe.home", lambda _, client_id: made.home(client_id))
+    return made
+
+
+@pytest_asyncio.fixture
+async def core(make_core: Any, answers: Answers) -> Core:
+    """A core that asks them."""
+    made: Core = await make_core()
+    return made
+
+
+def tenant(number: int) -> str:
+    return str(UUID(int=number, version=4))
+
+
+async def due(core: Core, *tenants: str, set_id: str = SET) -> None:
+    """Grants that are due since a minute."""
+    past = utc_now() - timedelta(minutes=1)
+    await seed(core, [granted(core.catalog.sets[set_id], one, next_at=past, full_at=utc_now()) for one in tenants])
+
+
+async def there(core: Core, tenant_id: str = CONTOSO) -> Grant:
+    (grant,) = await core.store.grants.grants_on("northwind", tenant_id)
+    return grant
+
+
+async def none_due(core: Core) -> bool:
+    return not await core.database["grants"].count_documents({"check.next_at": {"$lte": utc_now()}})
+
+
+async def claimed(core: Core, seconds: float = 0) -> tuple[Grant, int]:
+    (claim,) = await core.store.grants.claim_due(now=utc_now(), owner="a", seconds=seconds, most=1)
+    return claim.grant, claim.token
+
+
+def judged(grant: Grant, finding: Finding) -> Judgement:
+    known = frozenset(grant.accepted)
+    return judge(grant, finding, known=known, now=utc_now(), rules=RULES)
+
+
+async def commit(core: Core, judgement: Judgement, token: int | None = None) -> tuple[Grant, ...]:
+    return await core.store.commit_checks(
+        "northwind",
+        CONTOSO,
+        [judgement],
+        tokens={SET: token} if token is not None else {},
+        organization=None,
+        cause="check",
+        actor=SYSTEM,
+    )
+
+
+@pytest.mark.parametrize("under_a_lease", [True, False])
+async def test_a_holder_who_slept_through_a_good_answer_takes_nothing_away(core: Core, under_a_lease: bool) -> None:
+    """A good check raises no revision: revision alone would let the third negative of the sleeper through."""
+    await due(core, CONTOSO)
+    for _ in range(2):
+        negative = judged(await there(core), GONE)
+        await core.store.grants.note_health(negative, token=None)
+        await core.database["grants"].update_one({}, {"$set": {"check.next_at": utc_now() - timedelta(seconds=1)}})
+    sleeper, token = await claimed(core)
+    assert sleeper.health.negatives == 2
+    revoked = judged(sleeper, GONE)
+    assert (revoked.changed, revoked.grant.status) == (True, Status.REVOKED)
+
+    other, others = await claimed(core)
+    good = judged(other, Finding(roles={p.resource_app_id: ROLES for p in other.accepted}))
+    assert good.grant.health.negatives == 0
+    await core.store.grants.note_health(good, token=others)
+
+    assert await commit(core, revoked, token if under_a_lease else None) == ()
+    await core.store.grants.note_health(replace(revoked, grant=sleeper, changed=False), token=None)
+    grant = await there(core)
+    assert (grant.status, grant.health.negatives) == (Status.GRANTED, 0)
+
+
+async def test_a_lease_that_went_to_somebody_else_commits_nothing(core: Core) -> None:
+    await due(core, CONTOSO)
+    first, token = await claimed(core)
+    _, newer = await claimed(core, seconds=60)
+    lost = replace(judged(first, GONE), grant=replace(first, entra=Entra.GONE, reason="removed"), changed=True)
+    assert await commit(core, lost, token) == ()
+    assert len(await commit(core, lost, newer)) == 1
+
+
+async def test_a_set_that_left_the_catalogue_is_checked_by_what_was_consented_to(core: Core, answers: Answers) -> None:
+    """An older replica, or a newer one without the set: nobody's checks stop, and nothing is claimed in a loop."""
+    tenants = [tenant(number) for number in range(4)]
+    await due(core, *tenants)
+    others = {name: one for name, one in core.catalog.sets.items() if name != SET}
+    core.catalog.activate(Catalog(version=99, sets=others, apps=core.catalog.apps))
+    assert SET not in core.catalog.sets
+    async with background(monitor=core.monitor.run()):
+        await eventually(lambda: none_due(core), within=10, what="checks")
+    assert {(await there(core, one)).status for one in tenants} == {Status.GRANTED}
+    assert (answers.clients, sorted(answers.finds)) == ({CLIENT_IDS[SET]}, sorted(tenants))
+
+
+async def test_a_grant_of_an_unknown_registration_waits_and_holds_nobody_up(core: Core, answers: Answers) -> None:
+    past = utc_now() - timedelta(minutes=2)
+    orphans = [granted(core.catalog.sets[SET], tenant(number), next_at=past) for number in range(3)]
+    await seed(core, [replace(one, client_id=None, permission_set_id="long-gone") for one in orphans])
+    await due(core, CONTOSO)
+    async with background(monitor=core.monitor.run()):
+        await eventually(lambda: none_due(core), within=10, what="checks")
+    assert answers.finds == [CONTOSO]
+    errors = await core.database["grants"].distinct("check.error")
+    assert "unknown_registration" in errors
+
+
+async def test_an_answer_nobody_thought_of_is_not_asked_for_in_a_loop(core: Core, answers: Answers) -> None:
+    poison = tenant(666)
+
+    def says(tenant_id: str) -> Finding:
+        if tenant_id == poison:
+            raise AttributeError("an answer of a new kind")
+        return Finding(roles={p.resource_app_id: ROLES for p in core.catalog.sets[SET].required}, full=False)
+
+    answers.says = says
+    await due(core, poison, *[tenant(number) for number in range(5)])
+    async with background(monitor=core.monitor.run()):
+        await eventually(lambda: none_due(core), within=10, what="checks")
+    assert answers.finds.count(poison) == 1
+    document = await core.database["grants"].find_one({"tenant_id": poison})
+    assert document is not None
+    assert document["check"]["lease"] is None
+    assert document["check"]["next_at"] > utc_now() + timedelta(seconds=60)
+
+
+async def test_nobody_is_asked_again_before_entra_wants_to_be(core: Core, answers: Answers) -> None:
+    answers.says = lambda _: Finding(roles={}, unanswered="transient: AADSTS90055", retry_after=600)
+    await due(core, CONTOSO)
+    async with background(monitor=core.monitor.run()):
+        await eventually(lambda: none_due(core), within=10, what="a check")
+    after = (await there(core)).health
+    assert after.not_before is not None
+    assert after.not_before > utc_now() + timedelta(seconds=590)
+    await core.store.grants.check_now("northwind", CONTOSO, SET, now=utc_now())
+    await core.store.grants.check_soon(CONTOSO, [SET], by=utc_now())
+    assert (await there(core)).health.next_at == after.not_before
+
+
+async def test_a_person_who_waits_does_not_make_us_ask_a_busy_entra_again(core: Core, answers: Answers) -> None:
+    answers.says = lambda _: Finding(roles={}, unanswered="transient: AADSTS90055", retry_after=600)
+    await due(core, CONTOSO)
+    await core.database["grants"].update_one({}, {"$set": {"entra": "verifying"}})
+    await asyncio.wait_for(core.verification.settle("northwind", CONTOSO, [SET], seconds=30), timeout=10)
+    assert answers.finds == [CONTOSO]
+
+
+async def test_checks_of_one_tenant_share_one_question_and_never_an_older_answer(core: Core, answers: Answers) -> None:
+    await due(core, CONTOSO)
+    gate = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def find(**_: object) -> Finding:
+        answers.finds.append(CONTOSO)
+        asked.set()
+        await gate.wait()
+        return OURS
+
+    answers.find = find  # type: ignore[method-assign]  # slower than usual
+    first = asyncio.create_task(core.verification.check("northwind", CONTOSO, {SET}))
+    await asked.wait()
+    others = [asyncio.create_task(core.verification.check("northwind", CONTOSO, {SET})) for _ in range(10)]
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(first, *others)
+    assert len(answers.finds) == 2
+
+
+async def test_a_refused_registration_stops_the_storm_and_its_end_lets_checks_go_on(
+    make_core: Any, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two replicas, a hundred grants of the registration that is refused, and some of another one that works."""
+    monkeypatch.setattr(monitor_module, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(registrations_module, "TRY_SECONDS", 0.2)
+    cores: list[Core] = [await make_core() for _ in range(2)]
+    ours, fine = [tenant(number) for number in range(300)], [tenant(number) for number in range(1000, 1020)]
+    roles = {p.resource_app_id: ROLES for p in cores[0].catalog.sets[SET].required}
+    working = {one: Finding(roles=roles, full=False) for one in fine}
+    answers.says = lambda tenant_id: working.get(tenant_id, OURS)
+    answers.home_says = Home.OURS
+    await due(cores[0], *ours)
+    await seed(
+        cores[0],
+        [
+            replace(
+                granted(cores[0].catalog.sets[SET], one, next_at=utc_now(), full_at=utc_now()),
+                client_id=CLIENT_IDS["manage-accounts"],
+            )
+            for one in fine
+        ],
+    )
+    async with AsyncExitStack() as stack:
+        for core in cores:
+            await stack.enter_async_context(background(monitor=core.monitor.run()))
+
+        async def breaker() -> dict[str, Any]:
+            found: dict[str, Any] | None = await cores[0].database["registrations"].find_one({})
+            return found or {}
+
+        await eventually(breaker, lambda one: one.get("state") == "open", within=10, what="the breaker")
+
+        async def fine_checked() -> bool:
+            return set(fine) <= set(answers.finds)
+
+        await eventually(fine_checked, within=10, what="checks of the other registration")
+        homes = answers.homes
+        await eventually(lambda: _is(lambda: answers.homes >= homes + 3), within=10, what="tries at home")
+        # What was on its way when it opened was asked about; the rest never was, and nothing is claimed anew.
+        assert len(set(answers.finds) & set(ours)) < len(ours)
+        assert await cores[0].database["grants"].count_documents({"status": {"$ne": "granted"}}) == 0
+        assert await cores[0].database["outbox"].count_documents({}) == 0
+
+        answers.says = lambda _: Finding(roles=roles, full=False)
+        answers.home_says = Home.WORKS
+        await eventually(breaker, lambda one: one.get("state") == "closed", within=10, what="its end")
+        # What is overdue by then is due little by little.
+        times = await cores[0].database["grants"].distinct("check.next_at", {"check.last_at": None})
+        assert all(isinstance(one, datetime) for one in times)
+        assert len(times) > 50
+    assert (await breaker())["token"] == 2
+
+
+async def _is(condition: Callable[[], bool]) -> bool:
+    return condition()
+
+
+async def test_a_mass_removal_waits_for_an_operator(
+    make_core: Any, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_module, "WATCH_SECONDS", 0.05)
+    core: Core = await make_core()
+    tenants = [tenant(number) for number in range(60)]
+    answers.says = lambda _: GONE
+    await due(core, *tenants)
+    await core.database["grants"].update_many({}, {"$set": {"check.negatives": 0}})
+    async with background(monitor=core.monitor.run()):
+
+        async def state() -> str | None:
+            found = await core.database["registrations"].find_one({})
+            return found["why"] if found is not None and found["state"] == "open" else None
+
+        await eventually(state, lambda why: why == "mass_removal", within=10, what="the breaker")
+        await eventually(lambda: _is(lambda: CLIENT_IDS[SET] in core.registrations.resting), within=5)
+    assert await core.database["grants"].count_documents({"status": "granted"}) == len(tenants)
+    assert await core.database["outbox"].count_documents({}) == 0
+    assert await core.breakers.confirm(CLIENT_IDS[SET], until=utc_now() + timedelta(hours=1))
+    await core.registrations.refresh()
+    assert core.registrations.resting == frozenset()
+    assert core.registrations.doubt(CLIENT_IDS[SET], [_removed(await there(core, tenants[0]))]) is None
+
+
+def _removed(grant: Grant) -> Judgement:
+    return Judgement(before=grant, grant=grant, changed=False, outcome=Outcome.NEGATIVE)
+
+
+async def test_one_tenant_that_hangs_throttles_or_fails_delays_none_of_a_thousand(
+    make_core: Any, entra: EntraSandbox
+) -> None:
+    """Four tenants are in trouble, each in its own way and for as long as the test lasts; all others are checked."""
+    core: Core = await make_core(login_url=entra.login, graph_url=entra.graph, ca_bundle=entra.ca)
+    made = await entra.api("POST", "tenant-batches", count=1_000, prefix="many", consented=[CLIENT_IDS[SET]])
+    troubled, fine = made["items"][:4], made["items"][4:]
+    for tenant_id, kind in zip(troubled, ("hang", "throttle", "unavailable", "reset"), strict=True):
+        more = {"seconds": 600} if kind == "hang" else {}
+        await entra.api("POST", "faults", kind=kind, endpoint="token", tenant_id=tenant_id, **more)
+    # The troubled ones come first: whoever waited for them would be late.
+    await due(core, *troubled)
+    await due(core, *fine)
+    async with background(monitor=core.monitor.run()):
+
+        async def good() -> int:
+            return await core.database["grants"].count_documents({"check.last_good_at": {"$ne": None}})
+
+        await eventually(good, lambda count: count == len(fine), within=90, what="all the others")
+    document = await core.database["grants"].find_one({"tenant_id": troubled[0], "check.last_good_at": None})
+    assert document is not None
+    assert await core.database["grants"].count_documents({"status": {"$ne": "granted"}}) == 0
+    asked = await core.database["grants"].count_documents({"check.token": 1, "check.last_good_at": {"$ne": None}})
+    assert asked == len(fine)
