@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from notifier.positions import Position
+from notifier.positions import Position, decode_position
 from notifier.settings import StreamSettings
 from support.eventually import eventually
 from support.status_events import status_event
 from support.tokens import Issuer
+from support.webhooks import answering
 
 if TYPE_CHECKING:
     from shared.mongo import Database
@@ -203,3 +204,47 @@ async def test_an_owner_has_so_many_streams_and_no_more(serve: Any, issuer: Issu
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
         assert (await client.get("/v1/stream", headers=issuer.headers("staff"))).status_code == 403
         assert (await client.get("/v1/stream")).status_code == 401
+
+
+async def test_who_hears_nothing_comes_back_to_where_everybody_is(serve: Any, stage: Any, issuer: Issuer) -> None:
+    """Not to the last event of its own, behind which all that others were told would be looked through again."""
+    headers = issuer.headers("app", app_id="nobody")
+    everybody = issuer.headers("app", app_id="search")
+    async with serve(stream=StreamSettings(heartbeat_seconds=0.2)) as served:
+        async with listening(served.url, headers) as first, listening(served.url, everybody) as other:
+            before = first.last_event_id
+            await stage.publish(*[status_event(revision=n, tenant_id=tenant(n)) for n in range(1, 21)])
+            await eventually(lambda: _revisions(other), lambda seen: len(seen) == 20)
+            # While it is connected, its heartbeats move it on.
+            await eventually(lambda: _offsets(first), lambda offsets: sum(offsets.values()) == 20 - len(offsets))
+        # Back after all that, it is moved on by what it is sent at first.
+        async with listening(served.url, headers, before) as second:
+            await eventually(lambda: _offsets(second), lambda offsets: sum(offsets.values()) == 20 - len(offsets))
+        assert second.events == []
+        assert decode_position(second.last_event_id).at > decode_position(before).at
+
+
+async def _offsets(listener: Listener) -> dict[int, int]:
+    return dict(decode_position(listener.last_event_id).offsets)
+
+
+async def test_an_owner_hears_in_the_stream_as_well_that_an_endpoint_was_disabled(
+    serve: Any, stage: Any, issuer: Issuer
+) -> None:
+    headers = issuer.headers("app", app_id="search")
+    endpoint = await stage.make_receiver(answering(410))
+    gone = await stage.subscribe(endpoint.url, app_id="search")
+    async with serve() as served:
+        async with listening(served.url, headers) as live:
+            before = live.last_event_id
+            await stage.publish(status_event(revision=1))
+            await eventually(lambda: _kinds(live), lambda kinds: "endpoint.disabled" in kinds)
+        async with listening(served.url, headers, before) as resumed:
+            await eventually(lambda: _kinds(resumed), lambda kinds: len(kinds) == 2)
+    assert sorted(await _kinds(resumed)) == ["endpoint.disabled", "permission.status_changed"]
+    told = dict(resumed.events)["endpoint.disabled"]["data"]
+    assert (told["subscription_id"], told["reason"]) == (gone.id, "endpoint_gone")
+
+
+async def _kinds(listener: Listener) -> list[str]:
+    return [kind for kind, _ in listener.events]

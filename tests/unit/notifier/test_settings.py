@@ -49,6 +49,7 @@ def test_lists_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DELIVERY__LEASE_SECONDS", "10"),
         ("DELIVERY__CONCURRENCY", "0"),
         ("RETENTION__EVENTS_SECONDS", "3600"),
+        ("RETENTION__DELIVERIES_SECONDS", "604800"),
     ],
 )
 def test_a_wrong_setting_ends_the_process_with_its_name_and_without_its_value(

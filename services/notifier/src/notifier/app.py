@@ -36,7 +36,7 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: s
         handle=engine.intake.on_status_events,
         publisher=publisher,
         starting_positions=engine.events.load_positions,
-        keep_positions=engine.events.save_positions,
+        keep_positions=engine.progress.keep,
     )
     hub = Hub(database, engine.events, queue=settings.stream.queue)
     issuer = httpx.AsyncClient(timeout=5.0)

@@ -17,6 +17,7 @@ from notifier.endpoints import Endpoints
 from notifier.lane_keeper import LaneKeeper
 from notifier.lanes import Lanes
 from notifier.notifications import Notice
+from notifier.progress import Progress
 from notifier.recorder import Recorder
 from notifier.recovery import Recoveries
 from notifier.replicas import Replicas
@@ -49,6 +50,7 @@ class Engine:
         self.events = EventStore(
             database, clock=self.clock, retention_seconds=retention.events_seconds, topic=topic.name
         )
+        self.progress = Progress(self.events)
         self.subscriptions = SubscriptionStore(database)
         self.deliveries = DeliveryStore(database, retention_seconds=retention.deliveries_seconds)
         self.box = SecretBox([key_bytes(key) for key in (delivery.secrets_key, *delivery.previous_secrets_keys)])
@@ -123,6 +125,7 @@ class Engine:
             "recoveries": self.recoveries.run,
             "endpoints": self.endpoints.run,
             "lanes": self._keeper.run,
+            "progress": self.progress.run,
         }
 
     async def check(self) -> None:

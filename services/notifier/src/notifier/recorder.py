@@ -22,9 +22,9 @@ LOST_CLAIMS = Counter(
 )
 
 BATCH = 500
-# A write costs the database about as much as twenty of its rows: where as many came while the last one was under way,
-# a little patience halves the price of each.
-BUSY = 10
+# A write costs the database about as much as twenty of its rows, and a journaled one delays all others: where results
+# come one after the other, a little patience makes a fraction of the writes of them. One that comes alone doesn't wait.
+BUSY = 2
 LINGER_SECONDS = 0.02
 # Of answers in one statement, which may have 16 MB; a character takes up to four bytes.
 BATCH_BYTES = 4 * 1024 * 1024

@@ -144,4 +144,7 @@ class Settings(ServiceSettings):
         delivery = info.data.get("delivery")
         if isinstance(delivery, DeliverySettings) and retention.events_seconds <= delivery.max_age_seconds:
             raise ValueError("RETENTION__EVENTS_SECONDS must be more than DELIVERY__MAX_AGE_SECONDS")
+        if retention.deliveries_seconds < retention.events_seconds:
+            # Of an event without its delivery nobody knows that it arrived: recover would send it again.
+            raise ValueError("RETENTION__DELIVERIES_SECONDS must not be less than RETENTION__EVENTS_SECONDS")
         return retention
