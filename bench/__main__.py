@@ -1,9 +1,9 @@
-"""``python -m bench [projection|delivery|latency ...]``: run some of the benchmarks, or all of them."""
+"""``python -m bench [projection|delivery|isolation|latency ...]``: run some of the benchmarks, or all of them."""
 
 import argparse
 import importlib
 
-NAMES = ("projection", "delivery", "latency")
+NAMES = ("projection", "delivery", "isolation", "latency")
 
 
 def main() -> None:
