@@ -87,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Open pages end when the signal comes: the server waits for them before it ends the lifespan.
     app.state.on_exit = core.changes.close
+    app.state.core = core
     app.add_exception_handler(Refused, api.on_refused)
     caller = bearer(TokenVerifier.from_settings(settings.auth, issuer))
     app.include_router(api_functions.router(caller, catalog=core.catalog, tenants=core.store.grants))
@@ -129,7 +130,13 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
     app.include_router(signin.router(gate, provider, pages, public_url=settings.public_url))
     app.include_router(
         console.router(
-            gate=gate, pages=pages, catalog=catalog, consent=consent, tenants_of=tenants_of, changes=core.changes
+            gate=gate,
+            pages=pages,
+            catalog=catalog,
+            consent=consent,
+            tenants_of=tenants_of,
+            changes=core.changes,
+            endings=core.credential_watch.ending_soon,
         )
     )
     app.include_router(

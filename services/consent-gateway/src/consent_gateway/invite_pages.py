@@ -25,7 +25,7 @@ def router(*, gate: Gate, pages: Pages, catalog: Catalog, invitations: Invitatio
         values = {
             "asking": asking,
             "token": token,
-            "csrf": csrf_token(cookie) if cookie else "",
+            "form_token": csrf_token(cookie) if cookie else "",
             "sets": [catalog.sets[each] for each in asking.invitation.permission_set_ids if each in catalog.sets],
         }
         return await pages.render("invite.html", values, referrer="no-referrer")
