@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from consent_gateway.catalog import Catalog
-from consent_gateway.grants import Entra
+from consent_gateway.grants import Entra, Facts
 from consent_gateway.needs import FromApp, from_app
 from support.console import CONTOSO, FABRIKAM, every_status, grant, packaged_catalog, tenant
 
@@ -88,3 +90,14 @@ def test_a_need_for_some_permissions_is_met_by_any_set_that_has_them(catalog: Ca
 def test_a_grant_that_the_app_may_not_use_counts_for_nothing(catalog: Catalog, change: dict[str, object]) -> None:
     connected = tenant(CONTOSO, "Contoso", None, grant(catalog, CONTOSO, "read-directory-data", **change))
     assert lacking(from_app(catalog, catalog.apps["mobile-security"], [connected]))
+
+
+def test_a_function_that_only_a_setting_holds_back_names_it_and_asks_for_no_grant(catalog: Catalog) -> None:
+    sets = ("read-directory-data", "manage-accounts", "read-protected-content")
+    granted = tenant(CONTOSO, "Contoso Ltd", None, *(grant(catalog, CONTOSO, each) for each in sets))
+    facts = Facts(directory_roles={catalog.sets["manage-accounts"].client_id: frozenset()})
+    notice = from_app(catalog, catalog.apps["zero-trust-secure-access"], [replace(granted, facts=facts)])
+    assert notice.headline == "from_app.held_back"
+    (held,) = [function for function in notice.functions if function.works_on is None]
+    assert (held.title, held.held_back, held.actions) == ("Force a password reset", "Password Administrator", ())
+    assert from_app(catalog, catalog.apps["zero-trust-secure-access"], [granted]).headline == "from_app.ready"

@@ -1,12 +1,13 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from consent_gateway.catalog import Catalog
+from consent_gateway.catalog import Catalog, PlannedVersion
 from consent_gateway.grants import Entra, Health
 from consent_gateway.location import Location
 from consent_gateway.overview import Row, Screen, screen
-from shared.events import HeldApp, Permission
+from shared.events import AdditionalSetting, HeldApp, Permission
 from support.console import CONTOSO, FABRIKAM, every_status, grant, packaged_catalog, tenant
 
 HERE = Location(path="/screen")
@@ -190,3 +191,29 @@ def test_the_last_check_of_a_tenant_is_the_latest_of_its_grants(catalog: Catalog
         catalog, [tenant(CONTOSO, "C", None, *checked), tenant(FABRIKAM, "F", None, unchecked)], location=HERE
     )
     assert [section.checked_at for section in view.sections] == [now, None]
+
+
+def test_a_missing_setting_and_an_announced_version_are_notes_and_no_status(catalog: Catalog) -> None:
+    setting = AdditionalSetting(
+        kind="directory_role",
+        name="Password Administrator",
+        functions=("zero-trust-secure-access/reset-password", "an-app/of-another-version"),
+    )
+    plan = PlannedVersion(
+        version=2,
+        effective_from=datetime(2026, 12, 1, tzinfo=UTC),
+        adds=catalog.sets["read-directory-data"].permissions[:1],
+        removes=(),
+        reason="devices are protected too",
+    )
+    announcing = replace(
+        catalog, sets={**catalog.sets, "manage-accounts": replace(catalog.sets["manage-accounts"], planned=(plan,))}
+    )
+    held = grant(catalog, CONTOSO, "manage-accounts", settings=(setting,))
+    shown = row(screen(announcing, [tenant(CONTOSO, "Contoso", None, held)], location=HERE), CONTOSO, "manage-accounts")
+    assert (shown.status, shown.action) == ("granted", None)
+    role, planned = shown.notes
+    assert (role.key, role.values["name"]) == ("note.directory_role", "Password Administrator")
+    assert "Force a password reset" in str(role.values["functions"])
+    assert (planned.key, planned.day) == ("note.planned", plan.effective_from)
+    assert planned.values == {"version": 2, "permissions": "Directory.Read.All", "reason": plan.reason}

@@ -14,12 +14,19 @@ from consent_gateway.pages import Pages, day_element, time_element
 from consent_gateway.security import FormTargets
 from consent_gateway.sessions import Identity, Session
 from shared.auth import Principal
-from shared.events import HeldApp
-from support.console import CONTOSO, FABRIKAM, SETS, attempt_view, every_status, packaged_catalog, tenant
+from shared.events import AdditionalSetting, HeldApp
+from support.console import CONTOSO, FABRIKAM, SETS, attempt_view, every_status, grant, packaged_catalog, tenant
 
 CATALOG = packaged_catalog()
 MARKUP = '<img src=x onerror="alert(1)">'
-BLANK: dict[str, Any] = {"catalog": CATALOG, "notice": None, "error": None, "chosen": (), "tenant_id": ""}
+BLANK: dict[str, Any] = {
+    "catalog": CATALOG,
+    "notice": None,
+    "error": None,
+    "chosen": (),
+    "tenant_id": "",
+    "endings": (),
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +99,21 @@ async def test_names_from_entra_are_text_and_nothing_else(pages: Pages) -> None:
     )
     assert MARKUP not in html
     assert "&lt;img src=x" in html
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_the_end_of_a_credential_and_a_missing_setting_are_said(pages: Pages, *, ended: bool) -> None:
+    setting = AdditionalSetting(kind="licence", name="Microsoft Entra ID P1", functions=("search/activity-data",))
+    held = tenant(CONTOSO, "Contoso", None, grant(CATALOG, CONTOSO, "read-activity-data", settings=(setting,)))
+    view = screen(CATALOG, [held], location=Location(path="/screen"))
+    ending = {"registration": "manage-accounts", "at": datetime(2026, 12, 1, tzinfo=UTC), "ended": ended}
+    html = await shown(
+        pages, "screen.html", BLANK | {"view": view, "may_consent": True, "endings": [ending]}, session()
+    )
+    assert ("ended" if ended else "ends") in html.split("manage-accounts", 1)[1][:200]
+    assert "1 Dec 2026" in html
+    assert "The tenant has no licence for Microsoft Entra ID P1" in html
+    assert "Search Entra ID and Office 365 activity" in html
 
 
 async def test_what_was_typed_comes_back_as_text(pages: Pages) -> None:

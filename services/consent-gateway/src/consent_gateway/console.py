@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -12,6 +13,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from consent_gateway.catalog import Catalog
 from consent_gateway.changes import Changes
 from consent_gateway.consent import Consent
+from consent_gateway.credential_expiry import Ending
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.guard import SCREEN, Gate, Posted, ReadTenants, person_of
 from consent_gateway.location import Location
@@ -35,6 +37,7 @@ def router(
     consent: Consent,
     tenants_of: ReadTenants,
     changes: Changes,
+    endings: Callable[[], Sequence[Ending]] = tuple,
     heartbeat_seconds: float = 15.0,
 ) -> APIRouter:
     """The console's routes. At each heartbeat a live stream looks whether its person is still signed in."""
@@ -51,6 +54,8 @@ def router(
             "view": screen(catalog, tenants, location=location),
             "catalog": catalog,
             "may_consent": person.may_consent,
+            # Whoever only grants permissions can't renew our credentials, and needn't worry about them.
+            "endings": [_shown(one) for one in endings()] if person.roles & {"admin", "staff"} else [],
         }
         blank = {"notice": None, "error": None, "chosen": (), "tenant_id": ""}
         return await pages.render("screen.html", values | blank | more, status=status, session=session)
@@ -98,6 +103,10 @@ def router(
         return RedirectResponse(url, 303)
 
     return routes
+
+
+def _shown(one: Ending) -> dict[str, object]:
+    return {"registration": one.registration, "at": one.expires_at, "ended": one.expires_at <= datetime.now(UTC)}
 
 
 def _location(request: Request) -> Location:

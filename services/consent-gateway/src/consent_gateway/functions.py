@@ -55,7 +55,7 @@ class FunctionOnTenant:
 
 def functions_of(catalog: Catalog, app: App, tenant: Tenant) -> tuple[FunctionOnTenant, ...]:
     """Every function of the app on this tenant, in the catalogue's order."""
-    return tuple(_on_tenant(catalog, app, function, tenant) for function in app.functions)
+    return tuple(function_on(catalog, app, function, tenant) for function in app.functions)
 
 
 def missing_settings(catalog: Catalog, grant: Grant, tenant: Tenant) -> tuple[AdditionalSetting, ...]:
@@ -121,7 +121,8 @@ def needs_licences(catalog: Catalog, grants: Iterable[Grant]) -> bool:
     return any(function.licence for app in catalog.apps.values() if app.id in apps for function in app.functions)
 
 
-def _on_tenant(catalog: Catalog, app: App, function: Function, tenant: Tenant) -> FunctionOnTenant:
+def function_on(catalog: Catalog, app: App, function: Function, tenant: Tenant) -> FunctionOnTenant:
+    """What becomes of a function on a tenant."""
     if serving(function, app, tenant):
         settings = tuple(_settings(catalog, function, app, tenant))
         held_back = any(one.presence is Presence.MISSING for one in settings)

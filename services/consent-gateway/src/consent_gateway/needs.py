@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consent_gateway.catalog import App, Catalog, Function, PermissionSet
-from consent_gateway.functions import brought_by, satisfied, sets_for
+from consent_gateway.functions import Presence, State, brought_by, function_on, satisfied, sets_for
 from consent_gateway.grants import Tenant
 from consent_gateway.texts import alternatives, listed, plain
 
@@ -34,10 +34,14 @@ class Affected:
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionState:
-    """A function of an app: where it works or soon will, or what it lacks and the grants that would close it."""
+    """A function of an app: where it works or soon will, or what it lacks and the grants that would close it.
+
+    ``held_back`` names the settings in Entra without which it doesn't work although all is granted.
+    """
 
     title: str
     works_on: str | None = None
+    held_back: str | None = None
     verifying_on: str | None = None
     lacks: str | None = None
     actions: tuple[Action, ...] = ()
@@ -94,6 +98,8 @@ def from_app(catalog: Catalog, app: App, tenants: Sequence[Tenant]) -> FromApp:
     headline = "from_app.ready"
     if any(function.lacks for function in functions):
         headline = "from_app.lacks" if using else "from_app.unconnected"
+    elif any(function.held_back for function in functions):
+        headline = "from_app.held_back"
     elif any(function.verifying_on for function in functions):
         headline = "from_app.verifying"
     return FromApp(
@@ -106,9 +112,14 @@ def from_app(catalog: Catalog, app: App, tenants: Sequence[Tenant]) -> FromApp:
 
 
 def _function_state(catalog: Catalog, app: App, function: Function, tenants: Sequence[Tenant]) -> FunctionState:
-    works = [tenant for tenant in tenants if any(satisfied(need, app, tenant) for need in function.any_of)]
+    found = [(tenant, function_on(catalog, app, function, tenant)) for tenant in tenants]
+    works = [tenant_name(tenant) for tenant, one in found if one.state is State.WORKS]
     if works:
-        return FunctionState(title=function.title, works_on=listed([tenant_name(each) for each in works]))
+        return FunctionState(title=function.title, works_on=listed(works))
+    held = [one for _, one in found if one.state is State.HELD_BACK]
+    if held:
+        names = [setting.name for one in held for setting in one.settings if setting.presence is Presence.MISSING]
+        return FunctionState(title=function.title, held_back=listed(list(dict.fromkeys(names))))
     sets = sets_for(function, app, catalog)
     soon = [each for each in tenants if any(_status_on(each, wanted) == "verifying" for wanted in sets)]
     if soon:

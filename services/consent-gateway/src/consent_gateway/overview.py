@@ -1,6 +1,6 @@
 """What the Microsoft Entra ID screen shows: catalogue and grants in, sections and rows out. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,6 +20,7 @@ _ICONS = {
     "revoked": "revoked",
 }
 _BREAKING = frozenset({"partial", "blocked", "revoked"})
+_SETTINGS = frozenset({"directory_role", "licence"})
 _NEEDS_ATTENTION = frozenset({"update_available", "partial", "revoked"})
 
 # Tenants on one page of the screen.
@@ -70,6 +71,15 @@ class Why:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something to know beside the status: a setting that is missing in Entra, a version that is announced."""
+
+    key: str
+    values: dict[str, object] = field(default_factory=dict)
+    day: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """A permission set on a tenant."""
 
@@ -82,6 +92,7 @@ class Row:
     icon: str
     action: Action | None
     why: Why | None
+    notes: tuple[Note, ...]
     toggle: str
     details: Details | None
 
@@ -172,9 +183,29 @@ class _View:
             icon=_ICONS.get(status, "unverified"),
             action=action(wanted, tenant, status),
             why=_why(wanted, grant, people, broken) if grant else None,
+            notes=tuple(self._notes(wanted, grant)) if grant else (),
             toggle=self.location.toggling(key),
             details=_details(wanted, grant, people, broken) if key in self.location.open_details else None,
         )
+
+    def _notes(self, wanted: PermissionSet, grant: Grant) -> Iterator[Note]:
+        for setting in grant.settings:
+            key = f"note.{setting.kind}" if setting.kind in _SETTINGS else "note.setting"
+            functions = listed([self._function(name) for name in setting.functions])
+            yield Note(key=key, values={"name": setting.name, "functions": functions})
+        if grant.live:
+            for plan in wanted.planned:
+                more = listed([permission.value for permission in plan.adds])
+                key = "note.planned" if more else "note.planned.less"
+                values: dict[str, object] = {"version": plan.version, "permissions": more, "reason": plan.reason}
+                yield Note(key=key, values=values, day=plan.effective_from)
+
+    def _function(self, name: str) -> str:
+        """The title of a function with its app's name; events name it by ids."""
+        app_id, _, function_id = name.partition("/")
+        app = self.catalog.apps.get(app_id)
+        found = next((one.title for one in app.functions if one.id == function_id), None) if app else None
+        return plain("details.affected.function", app=app.name, function=found) if app and found else name
 
     def _chips(self, wanted: PermissionSet, grant: Grant | None) -> tuple[AppChip, ...]:
         held = {each.app_id: each.tenant_id for each in grant.held_apps} if grant else {}
