@@ -136,6 +136,7 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
             consent=consent,
             tenants_of=tenants_of,
             changes=core.changes,
+            endings=core.credential_watch.ending_soon,
         )
     )
     app.include_router(
