@@ -285,3 +285,49 @@ async def _status(client: httpx.AsyncClient, headers: dict[str, str], delivery_i
 async def _statuses(client: httpx.AsyncClient, headers: dict[str, str], subscription_id: str) -> list[str]:
     page = (await client.get(f"/v1/subscriptions/{subscription_id}/deliveries", headers=headers)).json()
     return [item["status"] for item in page["items"]]
+
+
+async def test_an_owner_bounds_filters_and_pauses(client: httpx.AsyncClient, search: dict[str, str]) -> None:
+    bounds = {"permission_set_ids": ["manage-accounts"], "concurrency": 2, "rate_limit": 5.5}
+    made = await create(client, search, **bounds)
+    assert bounds.items() <= made.items()
+    assert (made["paused"], made["resting_until"]) == (False, None)
+    path = f"/v1/subscriptions/{made['id']}"
+    changed = (await client.patch(path, headers=search, json={"paused": True, "rate_limit": None})).json()
+    assert (changed["paused"], changed["rate_limit"], changed["concurrency"], changed["enabled"]) == (
+        True,
+        None,
+        2,
+        True,
+    )
+    refused: list[dict[str, Any]] = [
+        {"concurrency": 0},
+        {"rate_limit": 0},
+        {"permission_set_ids": []},
+        {"paused": None},
+    ]
+    for wrong in refused:
+        assert (await client.patch(path, headers=search, json=wrong)).status_code == 422
+    since = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    await client.post(f"{path}/recover", headers=search, json={"since": since})
+    assert (await client.get(path, headers=search)).json()["paused"] is False
+
+
+async def test_since_when_it_hears(client: httpx.AsyncClient, search: dict[str, str], database: "Database") -> None:
+    async def hears_from() -> datetime:
+        row = await database["subscriptions"].find_one({"_id": made["id"]})
+        assert row is not None
+        found: datetime = row["hears_from"]
+        return found
+
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    made = await create(client, search)
+    path = f"/v1/subscriptions/{made['id']}"
+    created = await hears_from()
+    assert created > before
+    await client.patch(path, headers=search, json={"enabled": False})
+    await client.patch(path, headers=search, json={"enabled": True})
+    assert await hears_from() > created
+    since = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    await client.post(f"{path}/recover", headers=search, json={"since": since.isoformat()})
+    assert await hears_from() == since
