@@ -1,5 +1,6 @@
 """The catalogue as the JSON API shows it, with examples for its OpenAPI document."""
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import ConfigDict, Field
@@ -32,6 +33,16 @@ class PermissionShown(Shown):
         )
 
 
+class PlannedShown(Shown):
+    """A version that was announced; until its date nothing changes."""
+
+    version: int
+    effective_from: datetime
+    reason: str
+    adds: list[PermissionShown]
+    removes: list[Permission]
+
+
 class PermissionSetShown(Shown):
     """A permission set: the unit of consent."""
 
@@ -53,6 +64,7 @@ class PermissionSetShown(Shown):
                         "reason": "Reads users, groups and devices of the directory.",
                     }
                 ],
+                "planned": [],
             }
         }
     )
@@ -64,6 +76,7 @@ class PermissionSetShown(Shown):
     client_id: str = Field(description="Application (client) ID to look for among the tenant's enterprise apps.")
     apps: list[str]
     permissions: list[PermissionShown]
+    planned: list[PlannedShown] = Field(description="Announced versions, the next one first.")
 
     @classmethod
     def of(cls, permission_set: PermissionSet) -> "PermissionSetShown":
@@ -76,6 +89,16 @@ class PermissionSetShown(Shown):
             client_id=permission_set.client_id,
             apps=list(permission_set.apps),
             permissions=[PermissionShown.of(permission) for permission in permission_set.permissions],
+            planned=[
+                PlannedShown(
+                    version=plan.version,
+                    effective_from=plan.effective_from,
+                    reason=plan.reason,
+                    adds=[PermissionShown.of(permission) for permission in plan.adds],
+                    removes=list(plan.removes),
+                )
+                for plan in permission_set.planned
+            ],
         )
 
 
