@@ -207,6 +207,27 @@ async def test_a_job_that_was_interrupted_goes_on_where_it_was(replica: Any, mon
     assert sorted(one.tenant_id for one in await told(new)) == tenants
 
 
+async def test_a_version_that_changes_nothing_for_a_grant_tells_nothing(replica: Any) -> None:
+    old = await replica()
+    before = await grant_on(old, CONTOSO)
+    new = await replica(version=2, sets={"one": {"title": "Another title"}})
+    assert await new.reevaluation.step() == 1
+    assert await told(new) == []
+    assert (await there(new, CONTOSO)).revision == before.revision
+    assert await new.reevaluation.step() == 0
+
+
+async def test_a_job_of_an_edition_that_was_overtaken_writes_nothing_more(replica: Any) -> None:
+    old = await replica()
+    await grant_on(old, CONTOSO)
+    paused = await replica(version=2, sets=MORE)
+    newest = await replica(version=3)
+    # It was paused between two tenants, with the lease of then, and doesn't know of the newer version.
+    assert await paused.reevaluation._all(await paused.reevaluation._lease.acquire()) == 0
+    assert await told(newest) == []
+    assert (await there(newest, CONTOSO)).status is Status.GRANTED
+
+
 async def test_one_tenant_that_fails_is_left_for_later_and_holds_no_other_up(
     replica: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
