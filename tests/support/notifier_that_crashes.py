@@ -17,6 +17,7 @@ from notifier.delivery_store import DeliveryStore
 from notifier.sender import Sender
 from notifier.settings import Settings
 from notifier.store import EventStore
+from notifier.subscription_store import SubscriptionStore
 from shared import logs, web
 from shared.settings import load
 from shared.topics import PERMISSION_STATUS
@@ -81,14 +82,19 @@ WINDOWS: dict[str, Callable[[], None]] = {
     "in the middle of the POSTs": lambda: after(Sender, "post", calls=7),
     "after it is recorded": lambda: after(DeliveryStore, "record"),
     "after the rows, before the position": lambda: before(EventStore, "save_positions"),
-    "after the position, before the commit": lambda: after(EventStore, "save_positions"),
+    "after the position is written": lambda: after(EventStore, "save_positions"),
+}
+# Moments that come only when an endpoint fails first, or is gone.
+LATER_WINDOWS: dict[str, Callable[[], None]] = {
+    "while rows are claimed": lambda: after(DeliveryStore, "claim"),
+    "after it is disabled, before its owner is told": lambda: after(SubscriptionStore, "disable"),
 }
 
 
 def main() -> None:
     """Serve until the moment comes."""
     window, topic, partitions, group = sys.argv[1:]
-    WINDOWS[window]()
+    (WINDOWS | LATER_WINDOWS)[window]()
     settings = load(Settings)
     logs.configure(settings.log, service="notifier")
     topics = replace(PERMISSION_STATUS, name=topic, partitions=int(partitions))

@@ -72,6 +72,17 @@ async def huge(_: Received, writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
+def raw(answer: bytes) -> Answer:
+    """These bytes instead of an answer, and the end of the connection."""
+
+    async def send(_: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    return send
+
+
 def in_turn(*answers: Answer) -> Answer:
     """Each answer once, then the last one for ever."""
     left = list(answers)
