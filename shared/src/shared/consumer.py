@@ -42,7 +42,7 @@ BATCH_FAILURES = Counter("kafka_batch_failures_total", "Batches rewound after a 
 LAG = Gauge("kafka_consumer_lag_records", "Records not yet handled, by partition.", ["topic", "group", "partition"])
 
 METADATA_MS = 10_000
-IDLE_SECONDS = 0.01
+IDLE_SECONDS = 0.1
 # A consumer that lasted so long, or handled a batch, has started well; the next failure is a new one.
 STARTED_WELL_SECONDS = 60.0
 

@@ -6,7 +6,8 @@ Asked for one partition at a time it has nothing to drop: a position moves only 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -93,19 +94,32 @@ class Polling:
                 break
             taken += await self._take(consumer, partition, self._max_records - len(taken))
         if not taken:
-            await asyncio.sleep(self._idle_seconds)
+            await self._arrival(consumer)
         return tuple(taken)
 
     async def _join(self, consumer: AIOKafkaConsumer) -> None:
         """Wait while the group is being balanced, and hear what keeps us from it; takes no records."""
-        try:
+        with self._hearing():
             await consumer.getmany(self._none, timeout_ms=0)
-        except ConsumerStoppedError:
+        self._joining = None
+
+    async def _arrival(self, consumer: AIOKafkaConsumer) -> None:
+        """Wait until something was fetched, but not for long."""
+        # As `getmany` does; asked for no partition, it would wait to the end of its time.
+        waiter: asyncio.Future[None] = consumer._fetcher._create_fetch_waiter()  # noqa: SLF001
+        with contextlib.suppress(TimeoutError), self._hearing():
+            async with asyncio.timeout(self._idle_seconds):
+                await waiter
+
+    @contextlib.contextmanager
+    def _hearing(self) -> Iterator[None]:
+        try:
+            yield
+        except (ConsumerStoppedError, TimeoutError):
             raise
         except Exception as error:
             self._joining = f"{type(error).__name__}: {error}"[:200]
             raise
-        self._joining = None
 
     async def _take(
         self, consumer: AIOKafkaConsumer, partition: TopicPartition, room: int

@@ -93,7 +93,7 @@ async def test_bad_records_go_to_the_dead_letter_topic_and_their_neighbours_pass
     async with consuming(kafka_settings, topic, kafka_group, handler) as consumer:
         await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 5, within=30)
         await eventually(lambda: is_ready(consumer))
-    assert sorted(value or b"" for value in handler.handled) == [b"", b"1", b"2", b"3", b"bad"]
+    assert set(handler.handled) == {None, b"1", b"2", b"3", b"bad"}  # a rebalance may repeat some
     letters = await records_on(kafka_settings.bootstrap_servers, dead_letter_topic(topic, kafka_group).name)
     assert {letter.value for letter in letters} == {b"bad", None}
     headers = dict(letters[0].headers)
@@ -286,9 +286,9 @@ async def test_a_partition_that_cannot_be_read_costs_its_neighbours_nothing_and_
         damaged.clear()
         await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda n: n == 84, within=30)
         await eventually(lambda: is_ready(consumer))
-    assert sorted(value or b"" for value in handler.handled) == sorted(
-        [value for partition in values for value in values[partition]] + [f"{n}:20".encode() for n in range(4)]
-    )
+    assert set(handler.handled) == {value for partition in values for value in values[partition]} | {
+        f"{partition}:20".encode() for partition in range(4)
+    }
 
 
 async def send_with_a_header_name_that_is_not_utf_8(settings: KafkaSettings, topic: Topic, partition: int) -> None:
@@ -322,17 +322,19 @@ async def test_a_record_that_no_reader_can_decode_is_put_aside_and_its_partition
 ) -> None:
     handler = Handler()
     for partition in (0, 1):
-        await send_to(kafka_settings, topic, partition, [b"before"] * 10)
+        await send_to(kafka_settings, topic, partition, [f"{partition} before {n}".encode() for n in range(10)])
     await send_with_a_header_name_that_is_not_utf_8(kafka_settings, topic, 1)
     for partition in (0, 1):
-        await send_to(kafka_settings, topic, partition, [b"after"] * 10)
+        await send_to(kafka_settings, topic, partition, [f"{partition} after {n}".encode() for n in range(10)])
     async with consuming(kafka_settings, topic, kafka_group, handler) as consumer:
         await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda n: n == 42, within=30)
         await eventually(lambda: is_ready(consumer))
-    assert sorted(value or b"" for value in handler.handled) == [b"after"] * 20 + [b"before"] * 20
+    assert set(handler.handled) == {
+        f"{partition} {when} {n}".encode() for partition in (0, 1) for when in ("before", "after") for n in range(10)
+    }
     letters = await records_on(kafka_settings.bootstrap_servers, dead_letter_topic(topic, kafka_group).name)
     notes = [dict(letter.headers) for letter in letters]
-    assert [(note["x-dlq-partition"], note["x-dlq-offset"]) for note in notes] == [(b"1", b"10"), (b"1", b"11")]
+    assert {(note["x-dlq-partition"], note["x-dlq-offset"]) for note in notes} == {(b"1", b"10"), (b"1", b"11")}
     assert b"UTF-8" in notes[0]["x-dlq-reason"]
     assert b"can't be read" in notes[0]["x-dlq-omitted"]
 
