@@ -181,6 +181,9 @@ async def test_a_planned_version_is_told_at_once_and_comes_at_its_date(
     # The date is kept with the version: a replica whose clock is behind works with what has come.
     assert await old.reevaluation.step() == 0
     assert old.catalog.sets["one"].version == 2
+    # And one that brings a newer file by such a clock doesn't undo it.
+    late = await replica(version=3, sets={"one": {"planned": [plan], "title": "Another"}})
+    assert (late.catalog.version, late.catalog.sets["one"].version) == (3, 2)
 
 
 async def test_a_job_that_was_interrupted_goes_on_where_it_was(replica: Any, monkeypatch: pytest.MonkeyPatch) -> None:
