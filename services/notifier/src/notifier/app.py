@@ -8,9 +8,10 @@ from importlib import metadata
 import httpx
 from fastapi import APIRouter, FastAPI
 
-from notifier import delivery_routes, routes, stream
+from notifier import delivery_routes, portal, routes, stream
 from notifier.engine import Engine
 from notifier.hub import Hub
+from notifier.resending import Resending
 from notifier.settings import Settings
 from notifier.subscribing import Subscribing
 from shared import mongo, web
@@ -84,7 +85,7 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: s
     return app
 
 
-def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple[APIRouter, APIRouter]:
+def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple[APIRouter, ...]:
     subscribing = Subscribing(
         subscriptions=engine.subscriptions,
         deliveries=engine.deliveries,
@@ -94,6 +95,20 @@ def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple
         check_url=engine.sender.check,
         changed=engine.dispatcher.follow,
         secret_overlap=timedelta(seconds=settings.delivery.secret_overlap_seconds),
+    )
+    resending = Resending(
+        events=engine.events,
+        subscriptions=engine.subscriptions,
+        deliveries=engine.deliveries,
+        clock=engine.clock,
+        made_due=engine.claimer.poke,
+    )
+    pages = portal.Portal(
+        sessions=engine.portal_sessions,
+        subscriptions=engine.subscriptions,
+        deliveries=engine.deliveries,
+        resending=resending,
+        public_url=settings.public_url,
     )
     return (
         routes.router(
@@ -105,11 +120,7 @@ def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple
             events_kept=timedelta(seconds=settings.retention.events_seconds),
         ),
         delivery_routes.router(
-            events=engine.events,
-            subscriptions=engine.subscriptions,
-            deliveries=engine.deliveries,
-            clock=engine.clock,
-            made_due=engine.claimer.poke,
-            caller=caller,
+            subscriptions=engine.subscriptions, deliveries=engine.deliveries, resending=resending, caller=caller
         ),
+        portal.router(pages, caller),
     )

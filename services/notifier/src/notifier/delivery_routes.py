@@ -1,46 +1,31 @@
 """The deliveries API: what was sent, what came of it, and sending it again."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from notifier.clock import ServerClock
-from notifier.deliveries import Delivery, Status
+from notifier.deliveries import Status
 from notifier.delivery_store import DeliveryStore
 from notifier.pages import Page, page_of
+from notifier.resending import Resending
 from notifier.resources import Accepted, DeliveryPage, DeliveryView, DeliveryWithPayload
 from notifier.routes import PROBLEMS, Caller, SubscriptionId, owner_dependency
-from notifier.store import EventStore
 from notifier.subscription_store import SubscriptionStore
-from notifier.subscriptions import Owner, Subscription
+from notifier.subscriptions import Owner
 from shared.cursors import position_of
-from shared.problems import Problem, not_found
+from shared.problems import not_found
 
 DeliveryId = Annotated[str, Path(max_length=100, description="Id of a delivery.")]
 StatusFilter = Annotated[Status | None, Query(description="Only deliveries in this state.")]
 
 
 def router(
-    *,
-    events: EventStore,
-    subscriptions: SubscriptionStore,
-    deliveries: DeliveryStore,
-    clock: ServerClock,
-    made_due: Callable[[], None],
-    caller: Caller,
+    *, subscriptions: SubscriptionStore, deliveries: DeliveryStore, resending: Resending, caller: Caller
 ) -> APIRouter:
-    """The routes; ``made_due`` is called when a delivery has become due."""
+    """The routes."""
     routes = APIRouter(prefix="/v1", tags=["deliveries"], responses=PROBLEMS)
     mine = Annotated[Owner, Depends(owner_dependency(caller))]
-
-    async def owned(owner: Owner, delivery_id: str) -> tuple[Delivery, Subscription]:
-        delivery = await deliveries.get(delivery_id)
-        subscription = await subscriptions.get(delivery.subscription_id, owner) if delivery is not None else None
-        if delivery is None or subscription is None:
-            raise not_found("delivery")
-        return delivery, subscription
 
     @routes.get("/subscriptions/{subscription_id}/deliveries")
     async def list_deliveries(
@@ -57,22 +42,13 @@ def router(
     @routes.get("/deliveries/{delivery_id}")
     async def get_delivery(owner: mine, delivery_id: DeliveryId) -> DeliveryWithPayload:
         """One delivery with its attempts and what is sent."""
-        delivery, _ = await owned(owner, delivery_id)
-        notice = (await events.notices([delivery.event_id])).get(delivery.event_id)
-        return DeliveryWithPayload.with_body(delivery, notice.body(owner.app_id) if notice is not None else None)
+        delivery, _ = await resending.owned(owner, delivery_id)
+        return DeliveryWithPayload.with_body(delivery, await resending.body(owner, delivery))
 
     @routes.post("/deliveries/{delivery_id}/resend", status_code=202)
     async def resend_delivery(owner: mine, delivery_id: DeliveryId) -> Accepted:
         """Send it again now, with the whole retry schedule before it; the `webhook-id` stays."""
-        delivery, subscription = await owned(owner, delivery_id)
-        if not subscription.enabled:
-            detail = "The subscription is disabled. Enable it first, with PATCH or recover."
-            raise Problem(409, "subscription_disabled", detail)
-        if not await events.notices([delivery.event_id]):
-            raise Problem(409, "payload_expired", "Its event is no longer kept. Read the current state instead.")
-        if not await deliveries.resend(delivery_id, subscription.id, now=clock.now()):
-            raise Problem(409, "being_sent", "It is being sent at this moment. Look at its attempts shortly.")
-        made_due()
+        await resending.resend(owner, delivery_id)
         return Accepted(delivery_id=delivery_id)
 
     return routes

@@ -17,6 +17,7 @@ from notifier.endpoints import Endpoints
 from notifier.lane_keeper import LaneKeeper
 from notifier.lanes import Lanes
 from notifier.notifications import Notice
+from notifier.portal_sessions import PortalSessions
 from notifier.progress import Progress
 from notifier.recorder import Recorder
 from notifier.recovery import Recoveries
@@ -99,6 +100,7 @@ class Engine:
             late=timedelta(milliseconds=settings.mongo.timeout_ms) + CLOCKS_DIFFER,
             made_due=self.claimer.poke,
         )
+        self.portal_sessions = PortalSessions(database, self.clock)
         self._replicas = Replicas(database, self.clock)
         self._keeper = LaneKeeper(
             subscriptions=self.subscriptions,
@@ -116,6 +118,7 @@ class Engine:
         await self.deliveries.create_indexes()
         await self.recoveries.create_indexes()
         await self._replicas.create_indexes()
+        await self.portal_sessions.create_indexes()
         await self.clock.synchronize()
 
     def loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:

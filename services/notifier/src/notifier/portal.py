@@ -1,0 +1,254 @@
+"""The portal: where an app's developer sees endpoints, attempts and payloads in a browser, and sends again.
+
+Signing in: with the owner's token, ``POST /v1/portal-links`` gives a link; opened in a browser it leads to a page whose
+button opens a session. The GET alone uses nothing up, since mail scanners and chats fetch links. Pages hold no script.
+"""
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import AwareDatetime, BaseModel, Field
+
+from notifier.deliveries import Status
+from notifier.delivery_store import DeliveryStore
+from notifier.pages import page_of
+from notifier.portal_sessions import SESSION, PortalSessions, Session
+from notifier.resending import Resending
+from notifier.routes import PROBLEMS, Caller, SubscriptionId, owner_dependency
+from notifier.subscription_store import SubscriptionStore
+from notifier.subscriptions import Owner
+from shared.cursors import position_of
+from shared.problems import Problem, not_found
+
+PAGE = 50
+SUBSCRIPTIONS = 100
+STATUSES: tuple[Status, ...] = ("pending", "delivered", "dead")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    # Not "no-referrer": with that, browsers hide the origin of forms from us as well.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+Token = Annotated[str, Path(max_length=100)]
+DeliveryId = Annotated[str, Path(max_length=100)]
+
+
+class PortalLink(BaseModel):
+    """Where to go on in a browser."""
+
+    url: str = Field(description="Good once, until `expires_at`. Whoever opens it acts for you: pass it to nobody.")
+    expires_at: AwareDatetime
+
+
+class Portal:
+    """The pages, and what they show."""
+
+    def __init__(
+        self,
+        *,
+        sessions: PortalSessions,
+        subscriptions: SubscriptionStore,
+        deliveries: DeliveryStore,
+        resending: Resending,
+        public_url: str,
+    ) -> None:
+        self._sessions = sessions
+        self._subscriptions = subscriptions
+        self._deliveries = deliveries
+        self._resending = resending
+        self._url = public_url.rstrip("/")
+        parts = urlsplit(self._url)
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._secure = parts.scheme == "https"
+        self._cookie = "__Host-portal" if self._secure else "portal"
+        self._pages = Environment(loader=PackageLoader("notifier"), autoescape=True, undefined=StrictUndefined)
+        self._pages.filters["time"] = _time
+
+    async def link(self, owner: Owner) -> PortalLink:
+        """A link for the owner."""
+        token, expires_at = await self._sessions.link(owner)
+        return PortalLink(url=f"{self._url}/portal/open/{token}", expires_at=expires_at)
+
+    async def session(self, request: Request) -> Session | None:
+        """The session of the browser that asks."""
+        token = request.cookies.get(self._cookie, "")
+        return await self._sessions.find(token) if token else None
+
+    async def sign_in(self, link: str) -> Response:
+        """Use the link up."""
+        session = await self._sessions.open(link)
+        if session is None:
+            return self.message(404, "This link is no longer good", "It was used, or is older than five minutes.")
+        answer = RedirectResponse("/portal", 303, headers=HEADERS)
+        answer.set_cookie(
+            self._cookie,
+            session.token,
+            max_age=int(SESSION.total_seconds()),
+            path="/",
+            secure=self._secure,
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+    async def sign_out(self, session: Session) -> Response:
+        """End the session."""
+        await self._sessions.close(session)
+        answer = self.message(200, "Signed out", "Ask the API for another link to come back.")
+        answer.delete_cookie(self._cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
+        return answer
+
+    async def is_ours(self, request: Request, session: Session) -> bool:
+        """Whether a form was sent by a page of ours."""
+        origin = request.headers.get("origin")
+        if origin is not None and origin != self._origin:
+            return False
+        sent = parse_qs((await request.body()).decode(errors="replace")).get("csrf_token", [""])[0]
+        return hmac.compare_digest(sent.encode(), session.csrf.encode())
+
+    async def endpoints(self, session: Session) -> Response:
+        """All endpoints of the owner."""
+        found = await self._subscriptions.list_of(session.owner, after=None, limit=SUBSCRIPTIONS)
+        return self.render("portal.html", session, title="Endpoints", subscriptions=found)
+
+    async def endpoint(
+        self, session: Session, subscription_id: str, *, status: Status | None, cursor: str | None
+    ) -> Response:
+        """One endpoint with its deliveries, newest first."""
+        subscription = await self._subscriptions.get(subscription_id, session.owner)
+        if subscription is None:
+            raise not_found("endpoint")
+        after = position_of(cursor, tuple[datetime, str])
+        rows = await self._deliveries.list_of(subscription_id, status=status, after=after, limit=PAGE + 1)
+        items, following = page_of(rows, PAGE, lambda delivery: [delivery.created_at, delivery.id])
+        return self.render(
+            "endpoint.html",
+            session,
+            title=subscription.url,
+            subscription=subscription,
+            deliveries=items,
+            statuses=STATUSES,
+            status=status,
+            cursor=following,
+        )
+
+    async def delivery(self, session: Session, delivery_id: str, *, notice: str = "", code: int = 200) -> Response:
+        """One delivery with its attempts and what is sent."""
+        found, subscription = await self._resending.owned(session.owner, delivery_id)
+        body = await self._resending.body(session.owner, found)
+        payload = json.dumps(json.loads(body), indent=2, ensure_ascii=False) if body is not None else None
+        return self.render(
+            "delivery.html",
+            session,
+            code=code,
+            title=found.type,
+            delivery=found,
+            subscription=subscription,
+            payload=payload,
+            notice=notice,
+        )
+
+    async def resend(self, session: Session, delivery_id: str) -> Response:
+        """Send it again, and show it."""
+        try:
+            await self._resending.resend(session.owner, delivery_id)
+        except Problem as problem:
+            if problem.status != 409:
+                raise
+            return await self.delivery(session, delivery_id, notice=problem.detail, code=409)
+        return RedirectResponse(f"/portal/deliveries/{delivery_id}", 303, headers=HEADERS)
+
+    def render(self, page: str, session: Session | None, *, code: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401
+        """A page."""
+        text = self._pages.get_template(page).render(session=session, **values)
+        return HTMLResponse(text, code, headers=HEADERS)
+
+    def message(self, code: int, title: str, text: str) -> HTMLResponse:
+        """A page that says one thing."""
+        return self.render("message.html", None, code=code, title=title, text=text)
+
+
+def router(portal: Portal, caller: Caller) -> APIRouter:
+    """The API's one route, and the pages."""
+    routes = APIRouter()
+    mine = Annotated[Owner, Depends(owner_dependency(caller))]
+
+    @routes.post("/v1/portal-links", status_code=201, tags=["portal"], responses=PROBLEMS)
+    async def create_portal_link(owner: mine, response: Response) -> PortalLink:
+        """A link that signs a browser in at the portal, for the caller's app or account. Open it; pass it to nobody."""
+        response.headers["Cache-Control"] = "no-store"
+        return await portal.link(owner)
+
+    _add_pages(routes, portal)
+    return routes
+
+
+def _add_pages(routes: APIRouter, portal: Portal) -> None:
+    style = (FilePath(__file__).parent / "static" / "portal.css").read_bytes()
+
+    async def seen(request: Request, show: Callable[[Session], Awaitable[Response]]) -> Response:
+        session = await portal.session(request)
+        if session is None:
+            text = "Ask the API for a link: POST /v1/portal-links with your token, and open what it answers."
+            return portal.message(401, "You are not signed in", text)
+        if request.method == "POST" and not await portal.is_ours(request, session):
+            return portal.message(403, "That form did not come from here", "Go back, load the page again and repeat.")
+        try:
+            return await show(session)
+        except Problem as problem:
+            return portal.message(problem.status, "That can't be shown", problem.detail)
+
+    def page(path: str, method: str = "GET") -> Callable[..., Any]:
+        return routes.api_route(f"/portal{path}", methods=[method], include_in_schema=False, response_model=None)
+
+    @page("/style.css")
+    async def styles() -> Response:
+        return Response(style, media_type="text/css", headers={**HEADERS, "Cache-Control": "max-age=3600"})
+
+    @page("/open/{token}")
+    async def ask(token: Token) -> Response:  # noqa: ARG001 - it stays in the address, where the form sends it
+        return portal.render("open.html", None, title="Open the portal")
+
+    @page("/open/{token}", "POST")
+    async def sign_in(token: Token) -> Response:
+        return await portal.sign_in(token)
+
+    @page("/sign-out", "POST")
+    async def sign_out(request: Request) -> Response:
+        return await seen(request, portal.sign_out)
+
+    @page("")
+    async def endpoints(request: Request) -> Response:
+        return await seen(request, portal.endpoints)
+
+    @page("/subscriptions/{subscription_id}")
+    async def endpoint(
+        request: Request,
+        subscription_id: SubscriptionId,
+        status: Annotated[Status | None, Query()] = None,
+        cursor: Annotated[str | None, Query(max_length=500)] = None,
+    ) -> Response:
+        return await seen(request, lambda s: portal.endpoint(s, subscription_id, status=status, cursor=cursor))
+
+    @page("/deliveries/{delivery_id}")
+    async def delivery(request: Request, delivery_id: DeliveryId) -> Response:
+        return await seen(request, lambda s: portal.delivery(s, delivery_id))
+
+    @page("/deliveries/{delivery_id}/resend", "POST")
+    async def resend(request: Request, delivery_id: DeliveryId) -> Response:
+        return await seen(request, lambda s: portal.resend(s, delivery_id))
+
+
+def _time(value: datetime | None) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if value is not None else ""
