@@ -80,7 +80,7 @@ class PlannedChange(Frozen):
 class AdditionalSetting(Frozen):
     """Something in Entra that no consent gives and that is not there: what it is, and what it holds back."""
 
-    kind: str = Field(description="directory_role or licence; an open string.")
+    kind: str = Field(description="directory_role, licence or resource (an API); an open string.")
     name: str
     functions: tuple[str, ...] = Field((), description="The functions held back, as `{app_id}/{function_id}`.")
 

@@ -16,7 +16,7 @@ from consent_gateway.functions import (
     missing_settings,
     needs_licences,
 )
-from consent_gateway.grants import Entra, Facts, Tenant
+from consent_gateway.grants import Entra, Facts, Health, Tenant
 from shared.events import AdditionalSetting
 from support.console import CONTOSO, grant, packaged_catalog, tenant
 from support.gateway import CLIENT_IDS
@@ -118,6 +118,23 @@ def test_a_licence_holds_back_when_the_tenant_is_known_not_to_have_it(
     facts = Facts(service_plans=plans, read_at=datetime.now(UTC))
     where = contoso(catalog, "read-activity-data", facts=facts)
     assert one(catalog, where, "identity-security", "sign-in-detections").state is state
+
+
+def test_an_api_that_the_tenant_does_not_have_holds_back_by_name_and_asks_for_no_grant(catalog: Catalog) -> None:
+    wanted = catalog.sets["read-protected-content"]
+    rights = next(resource for resource in wanted.resources if "Rights" in resource.name)
+    missing = tuple(p for p in wanted.required if p.resource_app_id == rights.app_id)
+    there = tuple(p for p in wanted.required if p not in missing and p.type == "application")
+    partial: dict[str, Any] = {"entra": Entra.INCOMPLETE, "permissions": there, "missing": missing}
+    where = contoso(catalog, wanted.id, health=Health(absent=(rights.app_id,)), **partial)
+    found = one(catalog, where, "zero-trust-secure-access", "data-loss-prevention")
+    assert (found.state, found.sets) == (State.HELD_BACK, ())
+    assert [(setting.kind, setting.name) for setting in found.settings] == [("resource", rights.name)]
+    (setting,) = missing_settings(catalog, where.grants[0], where)
+    assert (setting.kind, setting.functions) == ("resource", ("zero-trust-secure-access/data-loss-prevention",))
+    # Where the API is there, the permission was taken away, and a grant brings it back.
+    lacking = one(catalog, contoso(catalog, wanted.id, **partial), "zero-trust-secure-access", "data-loss-prevention")
+    assert (lacking.state, lacking.sets) == (State.LACKS, (wanted.id,))
 
 
 def test_only_what_a_function_of_the_grants_needs_is_worth_reading(catalog: Catalog) -> None:

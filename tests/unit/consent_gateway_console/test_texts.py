@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from consent_gateway.attempts import AttemptStatus, Channel, NextStep
 from consent_gateway.errors import Kind
-from consent_gateway.functions import DIRECTORY_ROLE, LICENCE
+from consent_gateway.functions import DIRECTORY_ROLE, LICENCE, RESOURCE
 from consent_gateway.grants import Reason, Status
 from consent_gateway.invited import InvitationStatus
 from consent_gateway.texts import LANGUAGE, _texts, alternatives, listed, text
@@ -27,7 +27,7 @@ CHOSEN = {
     *(f"permission.{state}" for state in ("granted", "missing", "new", "verifying", "unverified", "required", "extra")),
     *("type.application", "type.delegated", "add.error.malformed", "add.error.invalid", "status.update_available.word"),
     *(f"from_app.{state}" for state in ("ready", "lacks", "held_back", "verifying", "unconnected")),
-    *(f"note.{kind}" for kind in (DIRECTORY_ROLE, LICENCE)),
+    *(f"note.{kind}" for kind in (DIRECTORY_ROLE, LICENCE, RESOURCE)),
     *(f"invitations.status.{status}" for status in InvitationStatus),
     *(f"invitations.error.{error}" for error in ("malformed", "invalid", "too_many")),
     *(f"{part}.{status}" for part in ("transfers.status", "attempt.transfer") for status in TransferStatus),

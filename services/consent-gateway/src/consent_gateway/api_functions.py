@@ -29,7 +29,9 @@ class Tenants(Protocol):
 class SettingShown(Shown):
     """A setting in Entra that a function needs and no consent gives."""
 
-    kind: str = Field(description="`directory_role` of the service principal, or `licence`; an open string.")
+    kind: str = Field(
+        description="`directory_role` of the service principal, `licence`, `resource` (an API); an open string."
+    )
     name: str
     presence: str = Field(description="`there`, `missing`, or `unknown` where no grant allows to read it.")
     client_ids: list[str] = Field(description="Client ids, one of whose service principals needs the role.")

@@ -14,6 +14,7 @@ from shared.events import AdditionalSetting
 
 DIRECTORY_ROLE = "directory_role"
 LICENCE = "licence"
+RESOURCE = "resource"
 
 
 class State(StrEnum):
@@ -35,7 +36,10 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A setting that a function needs. A role is one of the service principal of ``client_ids``."""
+    """A setting that a function needs. A role is one of the service principal of ``client_ids``.
+
+    A resource is an API that the tenant doesn't have, so that no Accept can bring what the function needs of it.
+    """
 
     kind: str
     name: str
@@ -63,9 +67,11 @@ def missing_settings(catalog: Catalog, grant: Grant, tenant: Tenant) -> tuple[Ad
     found: dict[tuple[str, str], list[str]] = {}
     for app in (catalog.apps[each] for each in grant.apps if each in catalog.apps):
         for function in app.functions:
-            if not any(one.permission_set_id == grant.permission_set_id for one in serving(function, app, tenant)):
+            on = function_on(catalog, app, function, tenant)
+            resting = serving(function, app, tenant) or _but_for_apis(function, app, tenant)
+            if not any(one.permission_set_id == grant.permission_set_id for one in resting):
                 continue
-            for setting in _settings(catalog, function, app, tenant):
+            for setting in on.settings:
                 if setting.presence is Presence.MISSING:
                     found.setdefault((setting.kind, setting.name), []).append(f"{app.id}/{function.id}")
     return tuple(
@@ -129,6 +135,12 @@ def function_on(catalog: Catalog, app: App, function: Function, tenant: Tenant) 
         return FunctionOnTenant(
             function=function, state=State.HELD_BACK if held_back else State.WORKS, settings=settings
         )
+    lacking = _but_for_apis(function, app, tenant)
+    if lacking:
+        apis = {p.resource_app_id for grant in lacking for p in grant.missing}
+        return FunctionOnTenant(
+            function=function, state=State.HELD_BACK, settings=tuple(_resources(catalog, lacking, apis))
+        )
     sets = tuple(each.id for each in sets_for(function, app, catalog))
     soon = any(
         grant.live and grant.entra is Entra.VERIFYING and grant.permission_set_id in sets for grant in tenant.grants
@@ -144,6 +156,30 @@ def _serving(need: Need, app: App, tenant: Tenant) -> tuple[Grant, ...]:
     if not wanted <= {permission for grant in mine for permission in grant.permissions}:
         return ()
     return tuple(grant for grant in mine if wanted.intersection(grant.permissions))
+
+
+def _but_for_apis(function: Function, app: App, tenant: Tenant) -> tuple[Grant, ...]:
+    """Grants that would bring what the function needs, if the tenant had the APIs that it doesn't have."""
+    return tuple(
+        grant
+        for grant in tenant.grants
+        if grant.usable
+        and app.id in grant.apps
+        and grant.missing
+        and all(permission.resource_app_id in grant.health.absent for permission in grant.missing)
+        and any(
+            need.permission_set_id == grant.permission_set_id
+            or (need.permissions and set(need.permissions) <= {*grant.permissions, *grant.missing})
+            for need in function.any_of
+        )
+    )
+
+
+def _resources(catalog: Catalog, grants: Iterable[Grant], app_ids: Iterable[str]) -> Iterator[Setting]:
+    sets = [catalog.sets[one.permission_set_id] for one in grants if one.permission_set_id in catalog.sets]
+    names = {resource.app_id: resource.name for one in sets for resource in one.resources}
+    for app_id in sorted(app_ids):
+        yield Setting(kind=RESOURCE, name=names.get(app_id, app_id), presence=Presence.MISSING)
 
 
 def _settings(catalog: Catalog, function: Function, app: App, tenant: Tenant) -> Iterator[Setting]:

@@ -20,7 +20,7 @@ _ICONS = {
     "revoked": "revoked",
 }
 _BREAKING = frozenset({"partial", "blocked", "revoked"})
-_SETTINGS = frozenset({"directory_role", "licence"})
+_SETTINGS = frozenset({"directory_role", "licence", "resource"})
 _NEEDS_ATTENTION = frozenset({"update_available", "partial", "revoked"})
 
 # Tenants on one page of the screen.
