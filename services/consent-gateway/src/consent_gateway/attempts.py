@@ -202,7 +202,8 @@ class AttemptView:
     """One run as its starter sees it. ``reference`` is what to quote to support.
 
     ``remaining`` are the sets that were not accepted, ``others`` those of them that a decline was not about: a person
-    can go on with them. ``invited`` says that the person at the browser need not be one of the account's.
+    can go on with them. ``invited`` says that the person at the browser need not be one of the account's. ``services``
+    names the API that the tenant lacks or, where Entra doesn't say which, those that the sets need.
     """
 
     id: str
@@ -225,6 +226,7 @@ class AttemptView:
     remaining: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     invited: bool = False
+    services: tuple[str, ...] = ()
 
     @property
     def done(self) -> int:

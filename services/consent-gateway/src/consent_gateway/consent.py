@@ -111,7 +111,9 @@ class Consent:
         tenant_id = claimed_tenant(query)
         attempt, _ = await self._take(query["state"], Phase.CONSENT, person, session_hash, guest)
         if tenant_id is None:
-            return await self._endings.answered(attempt, redirect_answer(Stage.CONSENT, query))
+            sets = [self._catalog.sets[one] for one in attempt.remaining if one in self._catalog.sets]
+            resources = [resource for one in sets for resource in one.resources]
+            return await self._endings.answered(attempt, redirect_answer(Stage.CONSENT, query, resources=resources))
         if tenant_id == CONSUMER_TENANT:
             return await self._endings.refuse(attempt, Kind.PERSONAL_ACCOUNT, Stage.CONSENT)
         if attempt.tenant_id not in {None, tenant_id}:

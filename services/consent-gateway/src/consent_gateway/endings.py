@@ -38,7 +38,9 @@ class Endings:
 
     async def answered(self, attempt: Attempt, answer: Answer) -> Ended:
         """End the attempt as Entra's answer says."""
-        return await self.refuse(attempt, how_it_ends(answer.klass), answer.stage, error_code=answer.name)
+        return await self.refuse(
+            attempt, how_it_ends(answer.klass), answer.stage, error_code=answer.name, detail=answer.resource_app_id
+        )
 
     async def refuse(
         self,

@@ -5,7 +5,7 @@ from datetime import datetime
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from consent_gateway.attempts import Attempt, AttemptStatus, AttemptView, NextStep, SetResult
-from consent_gateway.catalog import Catalog
+from consent_gateway.catalog import MICROSOFT_GRAPH, Catalog
 from consent_gateway.errors import Kind
 from consent_gateway.grants import Grant, Status
 
@@ -67,7 +67,19 @@ def view_of(
         remaining=attempt.remaining,
         others=_others(attempt, catalog),
         invited=attempt.invitation_id is not None,
+        services=_services(attempt, catalog),
     )
+
+
+def _services(attempt: Attempt, catalog: Catalog) -> tuple[str, ...]:
+    """Names of the APIs that the tenant lacks, as far as Entra told; every tenant has Microsoft Graph."""
+    if attempt.failure is not Kind.SERVICE_MISSING:
+        return ()
+    sets = [catalog.sets[one] for one in attempt.remaining if one in catalog.sets]
+    needed = {resource.app_id: resource.name for one in sets for resource in one.resources}
+    if attempt.detail in needed:
+        return (needed[attempt.detail],)
+    return tuple(name for app_id, name in needed.items() if app_id != MICROSOFT_GRAPH)
 
 
 def _others(attempt: Attempt, catalog: Catalog) -> tuple[str, ...]:
