@@ -52,7 +52,7 @@ docs: $(VENV)/.dev ## Write what is generated from the code: configuration, sche
 screenshots: $(VENV)/.dev ## Take the pictures of docs/screenshots anew, in a real Chromium
 	SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/e2e/test_browser.py
 
-bench: $(VENV)/.dev ## Measure the hot paths against their floors (BENCH=projection|delivery|isolation|latency for one)
+bench: $(VENV)/.dev ## Measure the hot paths against their floors (BENCH=projection|delivery|isolation|latency|probes for one)
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
 # Names, versions and hashes, no addresses: uv.lock records where a package came from, so it stays out of git.

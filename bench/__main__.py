@@ -1,9 +1,9 @@
-"""``python -m bench [projection|delivery|isolation|latency ...]``: run some of the benchmarks, or all of them."""
+"""``python -m bench [projection|delivery|isolation|latency|probes ...]``: run some of the benchmarks, or all."""
 
 import argparse
 import importlib
 
-NAMES = ("projection", "delivery", "isolation", "latency")
+NAMES = ("projection", "delivery", "isolation", "latency", "probes")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import httpx
 
 from consent_gateway.app_tokens import AppTokens
 from consent_gateway.catalog import Catalog
+from consent_gateway.connections import Connections
 from consent_gateway.credentials import CredentialError, Credentials
 from consent_gateway.discovery import Discovery
 from consent_gateway.entra_tokens import EntraTokens
@@ -44,7 +45,9 @@ class Entra:
         timeout = settings.timeout_seconds
         # Checks in the background never take a connection that a person waits for.
         people = httpx.AsyncClient(verify=authorities, trust_env=False, timeout=timeout)
-        checks = httpx.AsyncClient(verify=authorities, trust_env=False, timeout=timeout, limits=limits)
+        checks = httpx.AsyncClient(
+            transport=Connections(authorities, most=settings.concurrency), trust_env=False, timeout=timeout
+        )
         blocking = httpx.Client(verify=authorities, trust_env=False, timeout=timeout, limits=limits)
         discovery = Discovery(settings, people)
         tokens = EntraTokens(
