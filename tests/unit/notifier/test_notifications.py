@@ -54,6 +54,16 @@ def test_the_bytes_of_a_status_change() -> None:
     )
 
 
+def test_what_the_catalogue_asks_for_or_plans_and_missing_settings_are_told_where_there_are_any() -> None:
+    permission = {"resource_app_id": GRAPH, "value": "Device.Read.All", "type": "application"}
+    plan = {"version": 3, "effective_from": "2027-01-15T00:00:00Z", "adds": [], "removes": [permission], "reason": "r"}
+    setting = {"kind": "licence", "name": "Microsoft Entra ID P1", "functions": ["search/activity-data"]}
+    more = {"available_version": 2, "additional": [permission], "planned": [plan], "settings": [setting]}
+    found = data_for(told(status_event(**more)), "search")
+    assert {name: found[name] for name in more} == more
+    assert data_for(told(status_event()), "search").keys().isdisjoint(more)
+
+
 @pytest.mark.parametrize(
     ("change", "usable", "access"),
     [

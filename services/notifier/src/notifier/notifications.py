@@ -152,6 +152,7 @@ def _status_changed(event: Event, data: GrantData) -> Notice:
         "reason": data.reason,
         "permissions": _permissions(data.permissions),
         "missing": _permissions(data.missing),
+        **_from_catalogue(data),
         "revision": data.revision,
     }
     epochs = dict(data.app_epochs) | {held.app_id: held.epoch for held in data.held_apps}
@@ -168,6 +169,17 @@ def _status_changed(event: Event, data: GrantData) -> Notice:
             own["epoch"] = epochs[app_id]
         audiences[app_id] = own
     return _notice(event, STATUS_CHANGED, data.account_id, fields, audiences)
+
+
+def _from_catalogue(data: GrantData) -> Fields:
+    """What a newer version asks for, what is planned, which settings are missing; what says nothing is left out."""
+    found: dict[str, object] = {
+        "available_version": data.available_version,
+        "additional": _permissions(data.additional),
+        "planned": [plan.model_dump(mode="json") for plan in data.planned],
+        "settings": [setting.model_dump(mode="json") for setting in data.settings],
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _consent_failed(event: Event, data: ConsentFailed) -> Notice:
