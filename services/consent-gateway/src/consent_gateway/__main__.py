@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from consent_gateway import catalog_command, registrations_command
+from consent_gateway import catalog_command, people_command, registrations_command
 from consent_gateway.app import create_app
 from consent_gateway.catalog_command import UNUSABLE
 from consent_gateway.catalog_versions import bring
@@ -35,6 +35,11 @@ def main() -> None:
         help="send the current state of every tenant again, with cause snapshot: projected, never notified",
     )
     _add_catalog(commands)
+    people = commands.add_parser("people", help="names of people, which only the gateway keeps").add_subparsers(
+        dest="people_command", metavar="COMMAND", required=True
+    )
+    forgetting = people.add_parser("forget", help="erase the name of a person")
+    forgetting.add_argument("id", metavar="ID", help="object id in Entra, or subject at the console's issuer")
     _add_registrations(commands)
     arguments = parser.parse_args()
     settings = load(Settings)
@@ -46,6 +51,10 @@ def main() -> None:
             count = asyncio.run(republish(settings))
             sys.stdout.write(f"{count} tenants will be sent again by the running service's relay\n")
             return
+        if arguments.command == "people":
+            known = asyncio.run(people_command.forget(settings, arguments.id))
+            sys.stdout.write("the name is erased\n" if known else "nothing was known under this id\n")
+            raise SystemExit(0 if known else 1)
         if arguments.command == "catalog":
             report = asyncio.run(catalog_command.check(settings, arguments.file))
             sys.stdout.write(catalog_command.shown(report, as_json=arguments.json))

@@ -127,7 +127,7 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
     gate = Gate(sessions, provider, pages, public_url=settings.public_url)
     catalog, consent, tenants_of = core.catalog, core.consent, core.store.grants.grants_of
     app.include_router(pages.router())
-    app.include_router(signin.router(gate, provider, pages, public_url=settings.public_url))
+    app.include_router(signin.router(gate, provider, pages, public_url=settings.public_url, people=core.store.people))
     app.include_router(
         console.router(
             gate=gate,

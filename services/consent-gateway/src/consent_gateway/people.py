@@ -1,5 +1,6 @@
 """Names of people. They stay here, keyed by ids that mean nothing elsewhere, so that one delete forgets a person."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -37,5 +38,10 @@ class People:
         return {document["_id"]: document["name"] for document in found}
 
     async def forget(self, person_id: str) -> bool:
-        """Erase a person; False when nothing was known."""
-        return bool((await self._people.delete_one({"_id": person_id})).deleted_count)
+        """Erase a person's name; False when nothing was known.
+
+        ``person_id`` is a key of this collection, or the object id or subject alone: then it is erased wherever it is.
+        """
+        alone = re.escape(person_id)
+        mine = {"$or": [{"_id": person_id}, {"_id": {"$regex": f":{alone}$"}}]}
+        return bool((await self._people.delete_many(mine)).deleted_count)

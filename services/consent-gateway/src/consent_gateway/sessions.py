@@ -206,5 +206,10 @@ class Sessions:
         return HKDF(SHA256(), 32, salt=token.encode(), info=b"consent-console tokens").derive(self._secret)
 
 
+async def end_of(database: Database, subject: str) -> bool:
+    """End every session of a person, by the issuer's subject; False when there was none."""
+    return bool((await database["sessions"].delete_many({"subject": subject})).deleted_count)
+
+
 def _who(principal: Principal) -> tuple[str, str | None]:
     return principal.subject, principal.account_id

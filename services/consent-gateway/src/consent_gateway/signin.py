@@ -1,5 +1,7 @@
 """Console sign-in: OpenID Connect authorization code with PKCE against the suite's issuer."""
 
+from typing import Protocol
+
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -7,13 +9,21 @@ from fastapi.responses import RedirectResponse
 from consent_gateway.guard import Gate
 from consent_gateway.oidc import Provider, SignInRefused
 from consent_gateway.pages import Pages
+from consent_gateway.people import user_id
 from consent_gateway.security import check_form, origin_of, read_form
 
 log = structlog.get_logger(__name__)
 
 
-def router(gate: Gate, provider: Provider, pages: Pages, *, public_url: str) -> APIRouter:
-    """``/auth/login``, ``/auth/callback`` and ``/auth/logout``."""
+class Names(Protocol):
+    """Where names of people are kept."""
+
+    async def remember(self, person_id: str, name: str | None) -> None:
+        """Keep a person's latest name; nothing where there is none."""
+
+
+def router(gate: Gate, provider: Provider, pages: Pages, *, public_url: str, people: Names | None = None) -> APIRouter:
+    """``/auth/login``, ``/auth/callback`` and ``/auth/logout``; ``people`` keeps the names of who signs in."""
     routes = gate.router()
     sessions, cookies = gate.sessions, gate.cookies
 
@@ -47,6 +57,8 @@ def router(gate: Gate, provider: Provider, pages: Pages, *, public_url: str) -> 
         if not principal.account_id or not (principal.may("viewer") or principal.may("staff")):
             return await refuse("no_access", 403, "no account, or no role in it")
         token = await sessions.start(identity, replacing=request.cookies.get(cookies.session))
+        if people is not None:
+            await people.remember(user_id(principal.account_id, principal.subject), identity.name)
         log.info("console.signed_in", account_id=principal.account_id, subject=principal.subject)
         response = RedirectResponse(sign_in.next, 303)
         cookies.set(response, cookies.session, token, seconds=sessions.seconds)

@@ -1,0 +1,20 @@
+"""``people forget``: erases the name of a person; the ids that stay mean nothing by themselves."""
+
+from consent_gateway.people import People
+from consent_gateway.sessions import end_of
+from consent_gateway.settings import Settings
+from shared import mongo
+
+
+async def forget(settings: Settings, person_id: str) -> bool:
+    """Erase what names the person, and end the person's console sessions; False when nothing was known.
+
+    Raises:
+        PyMongoError: MongoDB can't be reached.
+    """
+    database = mongo.connect(settings.mongo)
+    try:
+        named = await People(database).forget(person_id)
+        return await end_of(database, person_id) or named
+    finally:
+        await mongo.close(database)
