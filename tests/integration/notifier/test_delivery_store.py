@@ -126,6 +126,18 @@ async def test_attempts_add_up_and_only_the_latest_are_kept(store: DeliveryStore
     assert [each.status_code for each in delivery.attempts] == [*range(6, 25), 200]
 
 
+async def test_how_many_attempts_are_kept_is_a_setting(database: "Database", store: DeliveryStore) -> None:
+    frugal = DeliveryStore(database, retention_seconds=3600, attempts_kept=2)
+    await store.insert([row("a", claim="c")], now=NOW)
+    for number in range(3):
+        await frugal.record([result("a", "c", Verdict(status="pending", next_at=NOW), status_code=number)], now=NOW)
+        await frugal.claim({"s": 1}, claim="c", now=NOW, until=NOW)
+    await frugal.record([result("a", "c", DELIVERED, status_code=200)], now=NOW)
+    delivery = await store.get("a")
+    assert delivery is not None
+    assert [each.status_code for each in delivery.attempts] == [2, 200]
+
+
 async def test_what_is_given_up_is_due_for_others_at_once(store: DeliveryStore) -> None:
     await store.insert([row("a", claim="c", next_at=LATER), row("b", claim="d", next_at=LATER)], now=NOW)
     await store.release({"a": "c", "b": "not mine"}, now=NOW)

@@ -55,8 +55,9 @@ class Claimed:
 class DeliveryStore:
     """The rows and every change of their state."""
 
-    def __init__(self, database: "Database", *, retention_seconds: float) -> None:
+    def __init__(self, database: "Database", *, retention_seconds: float, attempts_kept: int = ATTEMPTS_KEPT) -> None:
         self._rows: MongoCollection = database["deliveries"]
+        self._attempts_kept = attempts_kept
         self._retention_seconds = retention_seconds
 
     async def create_indexes(self) -> None:
@@ -139,8 +140,8 @@ class DeliveryStore:
             if result.verdict.status == "delivered":
                 delivered.setdefault(result.claim, []).append(result)
             else:
-                changes.append(_recording(result, now))
-        changes += [_recording_delivered(claim, group, now) for claim, group in delivered.items()]
+                changes.append(_recording(result, now, self._attempts_kept))
+        changes += [_recording_delivered(claim, group, now, self._attempts_kept) for claim, group in delivered.items()]
         outcome = await self._rows.bulk_write(changes, ordered=False)
         return outcome.matched_count
 
@@ -212,7 +213,7 @@ class DeliveryStore:
         return [_delivery(row) for row in await self._rows.find(query).sort(order).to_list(limit)]
 
 
-def _recording_delivered(claim: str, results: Sequence[Result], now: datetime) -> UpdateMany:
+def _recording_delivered(claim: str, results: Sequence[Result], now: datetime, kept: int) -> UpdateMany:
     """One statement for all rows of a claim, each with its own attempt: a third of what one statement per row costs."""
     ids = [result.delivery_id for result in results]
     attempts = [_attempt_document(result.attempt) for result in results]
@@ -226,7 +227,7 @@ def _recording_delivered(claim: str, results: Sequence[Result], now: datetime) -
                     "status": "delivered",
                     "ended_at": now,
                     "tries": {"$add": ["$tries", 1]},
-                    "attempts": {"$slice": [history, -ATTEMPTS_KEPT]},
+                    "attempts": {"$slice": [history, -kept]},
                 }
             },
             {"$unset": [*_NO_LONGER_QUEUED, "reason"]},
@@ -234,7 +235,7 @@ def _recording_delivered(claim: str, results: Sequence[Result], now: datetime) -
     )
 
 
-def _recording(result: Result, now: datetime) -> UpdateMany:
+def _recording(result: Result, now: datetime, kept: int) -> UpdateMany:
     """The statement for one row.
 
     Not an ``UpdateOne``, of which the server keeps a record for the driver's retry at twice the price: a statement that
@@ -249,7 +250,7 @@ def _recording(result: Result, now: datetime) -> UpdateMany:
     else:
         change = _ending(verdict.status, verdict.reason, now)
     change["$inc"] = {"tries": 1}
-    change["$push"] = {"attempts": {"$each": [_attempt_document(result.attempt)], "$slice": -ATTEMPTS_KEPT}}
+    change["$push"] = {"attempts": {"$each": [_attempt_document(result.attempt)], "$slice": -kept}}
     return UpdateMany(mine, change)
 
 

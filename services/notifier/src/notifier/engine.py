@@ -53,7 +53,9 @@ class Engine:
         )
         self.progress = Progress(self.events)
         self.subscriptions = SubscriptionStore(database)
-        self.deliveries = DeliveryStore(database, retention_seconds=retention.deliveries_seconds)
+        self.deliveries = DeliveryStore(
+            database, retention_seconds=retention.deliveries_seconds, attempts_kept=retention.attempts
+        )
         self.box = SecretBox([key_bytes(key) for key in (delivery.secrets_key, *delivery.previous_secrets_keys)])
         self.sender = Sender(delivery)
         lanes = Lanes(

@@ -118,6 +118,7 @@ class RetentionSettings(BaseModel):
     deliveries_seconds: float = Field(
         30 * DAY, gt=0, description="Deliveries with their attempts, from the moment they succeeded or died."
     )
+    attempts: int = Field(20, ge=1, le=100, description="Attempts kept of each delivery, the latest ones.")
 
 
 class StreamSettings(BaseModel):
