@@ -240,3 +240,32 @@ async def test_pages_need_a_sign_in_and_their_forms_a_role(scene: Scene, path: s
     assert (await viewer.get(f"{SCREEN}/{path}")).status_code == 200
     if path == "invitations":
         await refused(scene, await viewer.post(f"{SCREEN}/{path}", {"permission_set_id": SET}), 403, "role")
+
+
+async def test_a_grant_is_blocked_and_checked_by_operators_of_its_account_only(scene: Scene) -> None:
+    await accepted_on(scene.core, CONTOSO, OPERATOR, SET)
+    path = f"{SCREEN}/tenants/{CONTOSO}/permission-sets/{SET}"
+    mine = await scene.site.signed_in()
+    page = await mine.get(path)
+    client_id = gateway.CLIENT_IDS[SET]
+    assert (
+        f"https://entra.microsoft.com/#view/Microsoft_AAD_IAM/ManagedAppMenuBlade/~/Overview/appId/{client_id}"
+        in page.text
+    )
+    for action, status in (
+        ("block", "blocked"),
+        ("block", "blocked"),
+        ("unblock", "verifying"),
+        ("verify", "verifying"),
+    ):
+        assert (await mine.post(f"{path}/{action}")).status_code == 303
+        (grant,) = await scene.core.store.grants.grants_on("northwind", CONTOSO)
+        assert str(grant.status) == status
+    before = await scene.truth()
+    other = await scene.site.signed_in("adatum", subject="operator-2")
+    viewer = await scene.site.signed_in("northwind", "viewer", subject="viewer-1")
+    await refused(scene, await other.get(path), 404, "nothing here")
+    for action in ("block", "unblock", "verify", "delete"):
+        await refused(scene, await other.post(f"{path}/{action}"), 404, "nothing here")
+        await refused(scene, await viewer.post(f"{path}/{action}"), 403, "role")
+    assert await scene.truth() == before

@@ -12,6 +12,7 @@ from consent_gateway.api_models import Accepted, AppTenant, ConsentShown, Consen
 from consent_gateway.attempts import Requester
 from consent_gateway.catalog import Catalog
 from consent_gateway.consent import Consent
+from consent_gateway.entra_links import enterprise_application
 from consent_gateway.errors import Refused
 from consent_gateway.operations import Operations
 from shared.auth import Principal, require
@@ -65,12 +66,13 @@ def router(
     grants: Checks,
     committed: Callable[[], None],
     clock: Callable[[], datetime],
+    cloud: str = "global",
 ) -> APIRouter:
     """The routes; ``caller`` names who asks, ``committed`` wakes the relay."""
     routes = APIRouter(prefix="/v1", responses=problem_responses())
     _add_catalogue(routes, caller, catalog)
     _add_consents(routes, caller, consent)
-    _add_operations(routes, caller, operations, grants, committed=committed, clock=clock)
+    _add_operations(routes, caller, operations, grants, committed=committed, clock=clock, cloud=cloud)
     return routes
 
 
@@ -144,6 +146,7 @@ def _add_operations(
     *,
     committed: Callable[[], None],
     clock: Callable[[], datetime],
+    cloud: str,
 ) -> None:
     who = Annotated[Principal, Depends(caller)]
     one_set = "/tenants/{tenant_id}/permission-sets/{permission_set_id}"
@@ -168,11 +171,12 @@ def _add_operations(
 
     async def _block(principal: Principal, tenant_id: str, permission_set_id: str, *, blocked: bool) -> Accepted:
         account_id = _account(principal, "operator")
-        await operations.block(
+        grant = await operations.block(
             account_id, tenant_id, permission_set_id, blocked=blocked, actor=_actor(principal), now=clock()
         )
         committed()
-        return Accepted()
+        url = enterprise_application(cloud, grant.client_id) if grant.client_id is not None else None
+        return Accepted(entra_url=url)
 
     @routes.delete("/tenants/{tenant_id}", tags=["grants"], status_code=202, responses=problem_responses(404))
     async def disconnect(principal: who, tenant_id: TenantIdPath) -> Accepted:

@@ -119,6 +119,9 @@ class Accepted(Shown):
     """The change is made; apps are told as soon as it has gone through Kafka."""
 
     status: Literal["accepted"] = "accepted"
+    entra_url: str | None = Field(
+        None, description="Where an administrator takes the permissions away in Entra: a block leaves them there."
+    )
 
 
 class AppTenant(BaseModel):

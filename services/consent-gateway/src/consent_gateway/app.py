@@ -14,6 +14,7 @@ from consent_gateway import (
     api_transfers,
     callbacks,
     console,
+    console_grants,
     console_history,
     console_invitations,
     console_transfers,
@@ -102,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
             grants=core.store.grants,
             committed=core.relay.poke,
             clock=utc_now,
+            cloud=settings.entra.cloud,
         )
     )
     _add_console(app, settings, core, sessions, issuer)
@@ -160,6 +162,17 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
     )
     app.include_router(invite_pages.router(gate=gate, pages=pages, catalog=catalog, invitations=core.flow.invitations))
     app.include_router(console_transfers.router(gate=gate, pages=pages, transfers=core.flow.transfers))
+    app.include_router(
+        console_grants.router(
+            gate=gate,
+            pages=pages,
+            catalog=catalog,
+            grants=core.store.grants,
+            operations=core.operations,
+            committed=core.relay.poke,
+            clock=utc_now,
+        )
+    )
     registry = Registry(settings.registry_url, issuer)
     app.include_router(
         console_history.router(gate=gate, pages=pages, catalog=catalog, registry=registry, people=core.store.people)

@@ -95,6 +95,7 @@ class Row:
     notes: tuple[Note, ...]
     toggle: str
     details: Details | None
+    manage: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +186,9 @@ class _View:
             why=_why(wanted, grant, people, broken) if grant else None,
             notes=tuple(self._notes(wanted, grant)) if grant else (),
             toggle=self.location.toggling(key),
+            manage=f"{self.location.path}/tenants/{tenant.tenant_id}/permission-sets/{wanted.id}"
+            if tenant is not None and grant is not None
+            else None,
             details=_details(wanted, grant, people, broken) if key in self.location.open_details else None,
         )
 

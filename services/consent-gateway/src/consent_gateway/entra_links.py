@@ -1,0 +1,19 @@
+"""Where a customer finds our application in the Microsoft Entra admin center, by cloud. Pure."""
+
+# https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
+ADMIN_CENTERS = {
+    "global": "https://entra.microsoft.com",
+    "usgov": "https://entra.microsoft.us",
+    "china": "https://entra.microsoftonline.cn",
+}
+
+
+def enterprise_application(cloud: str, client_id: str, *, object_id: str | None = None) -> str:
+    """The page of the enterprise application, where it can be disabled or deleted.
+
+    ``object_id`` is that of the service principal in the customer's tenant. Without it the page finds the application
+    by its client id. Whoever opens it has to be signed in to that very tenant.
+    """
+    center = ADMIN_CENTERS.get(cloud, ADMIN_CENTERS["global"])
+    where = f"objectId/{object_id}/appId/{client_id}" if object_id else f"appId/{client_id}"
+    return f"{center}/#view/Microsoft_AAD_IAM/ManagedAppMenuBlade/~/Overview/{where}"
