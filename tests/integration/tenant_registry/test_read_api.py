@@ -294,6 +294,10 @@ async def test_history_tells_what_happened_newest_first(api: Api, store: Store) 
         stage="callback",
         reason="declined",
         error_code="AADSTS65004",
+        detail="what did not hold",
+        versions={DIRECTORY: 3},
+        channel="app",
+        requested_by="search",
         actor=ADMINISTRATOR,
         occurred_at=at(1),
     )
@@ -319,6 +323,10 @@ async def test_history_tells_what_happened_newest_first(api: Api, store: Store) 
         "stage": "callback",
         "reason": "declined",
         "error_code": "AADSTS65004",
+        "detail": "what did not hold",
+        "versions": {DIRECTORY: 3},
+        "channel": "app",
+        "requested_by": "search",
         "actor": {"kind": "administrator", "id": ADMINISTRATOR.id},
         "occurred_at": "2026-11-23T13:00:00.001000Z",
     }

@@ -100,6 +100,10 @@ class HistoryEntry(BaseModel):
     cause: str | None = None
     stage: str | None = None
     error_code: str | None = None
+    detail: str | None = Field(None, description="What exactly did not hold, for support.")
+    versions: dict[str, int] | None = None
+    channel: str | None = Field(None, description="Where a run was started: console, api, app or invitation.")
+    requested_by: str | None = None
     actor: Actor | None = Field(None, description="Object ids only; names are in the gateway.")
     apps: tuple[str, ...] | None = None
     previous_apps: tuple[str, ...] | None = None
