@@ -114,6 +114,19 @@ async def commit(core: Core, judgement: Judgement, token: int | None = None) -> 
     )
 
 
+async def test_what_is_due_is_found_without_reading_what_is_not(core: Core) -> None:
+    await due(core, CONTOSO)
+    far = utc_now() + timedelta(days=1)
+    await seed(core, [granted(core.catalog.sets[SET], tenant(number), next_at=far) for number in range(300)])
+    await core.database.command("profile", 2)
+    assert len(await core.store.grants.claim_due(now=utc_now(), owner="a", seconds=60, most=64, troubled=False)) == 1
+    assert await core.store.grants.next_due(after=utc_now()) == far
+    await core.database.command("profile", 0)
+    read = [one["docsExamined"] async for one in core.database["system.profile"].find({"docsExamined": {"$gt": 0}})]
+    assert read
+    assert max(read) <= 2
+
+
 @pytest.mark.parametrize("under_a_lease", [True, False])
 async def test_a_holder_who_slept_through_a_good_answer_takes_nothing_away(core: Core, under_a_lease: bool) -> None:
     """A good check raises no revision: revision alone would let the third negative of the sleeper through."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from consent_gateway.grant_store import DUE
 from consent_gateway.registrations import Breaker
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class BreakerStore:
 
     async def _spread(self, client_id: str) -> None:
         now = self._clock()
-        overdue = {"client_id": client_id, "check.next_at": {"$lte": now}}
+        overdue = {"client_id": client_id, "check.next_at": {"$lte": now, **DUE}}
         waiting = await self._grants.count_documents(overdue)
         seconds = min(max(waiting / self._per_second, LEAST_SPREAD_SECONDS), self._most_seconds)
         later = {"$add": [now, {"$multiply": [{"$rand": {}}, timedelta(seconds=seconds) // timedelta(milliseconds=1)]}]}

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from shared.mongo import Collection, Database, Document
 
 
+# MongoDB takes a partial index only for a query that says as much as the index does, and reads everything otherwise.
+DUE = {"$type": "date"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """The right to check a grant until the lease ends; ``token`` fences whoever held it before."""
@@ -42,7 +46,7 @@ class GrantStore:
         await self._grants.create_index([("tenant_id", ASCENDING), ("permission_set_id", ASCENDING)])
         await self._grants.create_index([("account_id", ASCENDING), ("held_apps.app_id", ASCENDING)])
         await self._grants.create_index(
-            [("check.next_at", ASCENDING)], partialFilterExpression={"check.next_at": {"$type": "date"}}, name="due"
+            [("check.next_at", ASCENDING)], partialFilterExpression={"check.next_at": DUE}, name="due"
         )
         await self._tenants.create_index([("account_id", ASCENDING), ("tenant_id", ASCENDING)])
 
@@ -106,7 +110,7 @@ class GrantStore:
         failed.
         """
         due: dict[str, Any] = {
-            "check.next_at": {"$lte": now},
+            "check.next_at": {"$lte": now, **DUE},
             "tenant_id": {"$nin": sorted(busy_tenants)},
             "client_id": {"$nin": sorted(resting)},
             "$or": [{"check.lease": None}, {"$expr": {"$lt": ["$check.lease.until", "$$NOW"]}}],
@@ -140,7 +144,7 @@ class GrantStore:
     async def next_due(self, *, after: datetime, resting: Ids[str] = ()) -> datetime | None:
         """When the next grant becomes due, whoever checks it."""
         document = await self._grants.find_one(
-            {"check.next_at": {"$gt": after}, "client_id": {"$nin": sorted(resting)}},
+            {"check.next_at": {"$gt": after, **DUE}, "client_id": {"$nin": sorted(resting)}},
             sort=[("check.next_at", ASCENDING)],
             projection={"check.next_at": 1},
         )
