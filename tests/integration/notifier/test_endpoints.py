@@ -274,3 +274,21 @@ class At:
 
     def now(self) -> datetime:
         return self._at
+
+
+async def test_what_was_shown_of_an_earlier_version_changes_nothing(
+    subscribe: Any, subscriptions: SubscriptionStore
+) -> None:
+    """At whatever replica the owner changed it: the store is asked in the step that changes something."""
+    old = await subscribe("http://127.0.0.1:9/", app_id="search")
+    new = await change(subscriptions, old, anew=True, url="http://127.0.0.1:10/")
+    now = datetime.now(UTC)
+    assert await subscriptions.disable(old, "endpoint_gone", now=now) is None
+    assert await subscriptions.trip(old, until=now) is None
+    assert await subscriptions.note_working(old) is None
+    await subscriptions.throttle(old, now + timedelta(hours=1))
+    await subscriptions.note_failing(old, now)
+    assert await current(subscriptions, old) == new
+    assert await subscriptions.untold(before=now + timedelta(hours=1)) == []
+    assert await subscriptions.disable(new, "endpoint_gone", now=now) is not None
+    assert await subscriptions.disable(new, "endpoint_gone", now=now) is None

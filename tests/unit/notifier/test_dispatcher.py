@@ -89,6 +89,17 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def test_what_is_held_back_for_longer_meanwhile_goes_on_at_the_later_time() -> None:
+    records = Records()
+    dispatcher, _ = dispatching(Poster(), records)
+    now = datetime.now(UTC)
+    of = subscription(throttled_until=now + timedelta(seconds=0.1))
+    later = replace(of, version=2, throttled_until=now + timedelta(seconds=0.4))
+    dispatcher.accept([(of, job("a")), (later, job("b"))])
+    await until(lambda: len(records.results) == 2)
+    assert all(each.attempt.at >= now + timedelta(seconds=0.4) for each in records.results)
+
+
 async def test_an_attempt_that_breaks_in_our_hands_counts_and_comes_to_an_end() -> None:
     records = Records()
     dispatcher, _ = dispatching(Poster(RuntimeError("a defect")), records, retry_schedule=(5.0,))

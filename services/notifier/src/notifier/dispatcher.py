@@ -20,7 +20,8 @@ from notifier.lanes import Job, Lane, Lanes
 from notifier.recorder import Recorder
 from notifier.secrets import SecretBox, UnknownKey
 from notifier.settings import DeliverySettings
-from notifier.signing import key_of, signature_header
+from notifier.signing import signature_header
+from notifier.signing_keys import SigningKeys
 from notifier.subscriptions import Subscription
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,6 @@ SLOW_SECONDS = 1.0
 SLOW_FACTOR = 8
 # After a fault of ours with an endpoint's secret, the endpoint's deliveries wait without using up attempts.
 UNSIGNABLE_SECONDS = 30.0
-KEYS_CACHED = 4096
 # How long a pause is taken to last before the store is asked again.
 PAUSED_SECONDS = 5.0
 
@@ -298,31 +298,6 @@ class Dispatcher:
         if not lane.queue:
             self.room.set()
         self.pump()
-
-
-class SigningKeys:
-    """Decrypted keys of subscriptions, kept for as long as their secrets stay the same."""
-
-    def __init__(self, box: SecretBox) -> None:
-        self._box = box
-        self._known: dict[bytes, bytes] = {}
-
-    def of(self, subscription: Subscription, now: datetime) -> list[bytes]:
-        """The keys that sign at this moment, the newest first.
-
-        Raises:
-            UnknownKey: one of the secrets can't be decrypted.
-        """
-        return [
-            self._known.get(secret.sealed) or self._key(secret.sealed, subscription.id)
-            for secret in subscription.live_secrets(now)
-        ]
-
-    def _key(self, sealed: bytes, subscription_id: str) -> bytes:
-        if len(self._known) >= KEYS_CACHED:
-            self._known.clear()
-        key = self._known[sealed] = key_of(self._box.open(sealed, subscription_id=subscription_id))
-        return key
 
 
 def _log_failure(job: Job, subscription: Subscription, attempt: Attempt, verdict: Verdict) -> None:
