@@ -85,8 +85,9 @@ def form_token(page: httpx.Response) -> str:
 
 
 @asynccontextmanager
-async def site(settings: Settings, database: Database) -> AsyncIterator[Site]:
+async def site(settings: Settings, database: Database, *, indexes: bool = True) -> AsyncIterator[Site]:
     """The gateway's application; nothing runs in the background."""
     sessions = Sessions(database, secret=settings.console.session_secret.get_secret_value())
-    await sessions.create_indexes()
+    if indexes:
+        await sessions.create_indexes()
     yield Site(create_app(settings), sessions, database)

@@ -62,11 +62,12 @@ class Scene:
 
 
 @pytest_asyncio.fixture
-async def scene(make_core: Any, mongo_url: str, mongo_database: str) -> AsyncIterator[Scene]:
-    core = await make_core()
+async def scene(mongo_url: str, mongo_database: str) -> AsyncIterator[Scene]:
     settings = gateway.settings(mongo_url=mongo_url, database=mongo_database, wait_seconds=0)
-    async with gateway_site.site(settings, core.database) as site:
-        scene = Scene(site, core)
+    # Without indexes, for the sake of time: no check here relies on one.
+    inside = Core.of(settings)
+    async with inside.open(), gateway_site.site(settings, inside.database, indexes=False) as site:
+        scene = Scene(site, site.app.state.core)
         inside = site.app.state.core
 
         async def origin() -> str:

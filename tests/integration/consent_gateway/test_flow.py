@@ -252,3 +252,25 @@ async def test_a_link_of_an_app_is_followed_once(core: Core, visitor: Visitor) -
     assert ended.id == view.id
     with pytest.raises(Refused, match="used"):
         await core.consent.follow_link(token, replace(OPERATOR, session_hash="session-9"))
+
+
+async def test_a_decline_of_one_registration_keeps_what_was_accepted_and_offers_the_others(
+    core: Core, visitor: Visitor
+) -> None:
+    sets = (SET, "manage-accounts", "read-saas-posture")
+    step: Any = Redirect(await start(core, OPERATOR, CONTOSO, *sets))
+    accepted = 0
+    while isinstance(step, Redirect):
+        consent_page = "adminconsent" in step.url
+        params = await visitor.go(step.url, accept=accepted == 0)
+        accepted += consent_page
+        use: Any = core.consent.callback if consent_page else core.consent.prove
+        step = await use(params, person=OPERATOR, session_hash=OPERATOR.session_hash)
+    view = await core.consent.attempt(step.attempt_id, session_hash=OPERATOR.session_hash)
+    assert (view.status, view.failure, view.done) == (AttemptStatus.DECLINED, Kind.DECLINED, 1)
+    assert (view.remaining, view.others) == (sets[1:], sets[2:])
+    failed = (await events(core))[-1]
+    assert (type(failed).__name__, failed.tenant_id, failed.permission_set_ids) == ("ConsentFailed", CONTOSO, sets[1:])
+    (grant,) = await grants(core)
+    assert (grant.permission_set_id, grant.live) == (SET, True)
+    assert (await finish(core, visitor, await start(core, OPERATOR, CONTOSO, *view.others))).failure is None
