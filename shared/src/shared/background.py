@@ -11,6 +11,9 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+# Longer than a task may take to end in order: a consumer gives its batch in hand thirty seconds.
+CANCEL_AGAIN_SECONDS = 35.0
+
 
 @asynccontextmanager
 async def background(**tasks: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
@@ -27,8 +30,21 @@ async def background(**tasks: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         for task in running:
             task.remove_done_callback(_ended)
+        await end(*running)
+
+
+async def end(*tasks: asyncio.Task[Any], again_after: float = CANCEL_AGAIN_SECONDS) -> None:
+    """Cancel the tasks and wait until all of them have ended, however they do.
+
+    One that goes on is cancelled again: PyMongo's asynchronous client (4.20) can lose a cancellation that meets it in
+    the middle of an operation, which then returns as if nothing had been.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        _, running = await asyncio.wait(running, timeout=again_after)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ended(task: asyncio.Task[None]) -> None:

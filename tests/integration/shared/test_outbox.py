@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from launcher.kafka import EmbeddedKafka
+from shared.background import end
 from shared.events import Actor, ConsentFailed, decode, new_event
 from shared.kafka import Publisher, PublishFailed, Record
 from shared.mongo import Database, Session, transaction
@@ -50,8 +51,7 @@ async def running(relay: Relay) -> Any:
     try:
         yield relay
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task, again_after=2.0)
 
 
 def assert_in_order(records: Sequence[Any]) -> None:
@@ -132,8 +132,9 @@ class CrashesBeforeTheMark(Relay):
 
 
 async def test_a_crash_between_acknowledgement_and_mark_repeats_the_same_ids(
-    database: "Database", kafka_settings: KafkaSettings, topics: Topics
+    database: "Database", kafka_settings: KafkaSettings, topics: Topics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("shared.outbox.LEASE_SECONDS", 2.0)
     topic = topic_called(await topics.create())
     ids = [await commit(database, topic, "account", n) for n in range(5)]
     publisher = Publisher(kafka_settings, client_id="test")
@@ -230,6 +231,7 @@ async def test_published_rows_expire_and_pending_rows_never_do(database: "Databa
     assert list(ttl.values()) == [[("published_at", 1)]]
 
 
+@pytest.mark.parametrize("database", ["motor"], indirect=True)  # it is about the broker, and a restart takes its time
 async def test_a_killed_broker_loses_nothing_and_a_dead_one_shows_in_readiness(
     database: "Database", private_kafka: Callable[[], Awaitable[EmbeddedKafka]]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from aiokafka import ConsumerRecord
 from bson import ObjectId
 
+from shared.background import end
 from shared.events import TenantRemoved, TenantState, decode
 from shared.lease import Lease
 from shared.settings import KafkaSettings
@@ -89,9 +90,7 @@ class Topology:
         try:
             yield publisher
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task, again_after=2.0)
 
     async def records(self) -> list[ConsumerRecord[bytes, bytes]]:
         return await records_on(self.settings.bootstrap_servers, self.topic.name, committed_only=True)
