@@ -65,7 +65,7 @@ class EntraSettings(BaseModel):
         "where this doesn't, the home tenant is asked.",
     )
     timeout_seconds: float = Field(10.0, gt=0, description="Bound of one request to Entra or Graph.")
-    concurrency: int = Field(32, ge=1, description="Requests to Entra in flight at once, over all tenants.")
+    concurrency: int = Field(32, ge=1, description="Checks of tenants at once, and beside them sign-ins at once.")
 
     @model_validator(mode="after")
     def _has_a_credential(self) -> Self:
