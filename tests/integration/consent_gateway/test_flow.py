@@ -23,7 +23,7 @@ async def start(core: Core, person: Person = OPERATOR, tenant_id: str | None = C
 
 async def finish(core: Core, visitor: Visitor, url: str, person: Person = OPERATOR, **how: Any) -> AttemptView:
     """Go through Entra as often as the gateway sends the browser there; the view of the end."""
-    step: Redirect | Ended = Redirect(url)
+    step: Any = Redirect(url)
     while isinstance(step, Redirect):
         consent_page = "adminconsent" in step.url
         params = await visitor.go(step.url, **how)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from pymongo import ASCENDING
+
 from consent_gateway.catalog_versions import active_catalog
 from consent_gateway.ledger import Books, Change, Ledger
 from consent_gateway.settings import Settings
@@ -9,9 +11,10 @@ from consent_gateway.verification import SYSTEM
 from shared import mongo
 
 if TYPE_CHECKING:
-    from shared.mongo import Database
+    from shared.mongo import Database, Document
 
 CAUSE = "snapshot"
+PAGE = 500
 
 
 async def republish(settings: Settings) -> int:
@@ -32,15 +35,23 @@ async def republish(settings: Settings) -> int:
 
 
 async def _send_all(database: "Database", ledger: Ledger) -> int:
-    count = 0
-    async for document in database["tenants"].find({}, projection={"account_id": 1, "tenant_id": 1}).sort("_id", 1):
-        account_id, tenant_id = document["account_id"], document["tenant_id"]
-
-        async def work(books: Books, account_id: str = account_id, tenant_id: str = tenant_id) -> None:
-            turn = await books.open(account_id, tenant_id)
-            grants = list(turn.grants.values())
-            await books.write(turn, Change(grants=grants, cause=CAUSE, actor=SYSTEM))
-
-        await ledger.transact(account_id, work)
-        count += 1
+    count, after = 0, ""
+    # Page by page: one cursor over all of them would end with its session long before the last tenant.
+    while page := await _page(database, after):
+        for document in page:
+            await _send(ledger, document["account_id"], document["tenant_id"])
+        count, after = count + len(page), page[-1]["_id"]
     return count
+
+
+async def _page(database: "Database", after: str) -> "list[Document]":
+    found = database["tenants"].find({"_id": {"$gt": after}}, projection={"account_id": 1, "tenant_id": 1})
+    return await found.sort("_id", ASCENDING).to_list(PAGE)
+
+
+async def _send(ledger: Ledger, account_id: str, tenant_id: str) -> None:
+    async def work(books: Books) -> None:
+        turn = await books.open(account_id, tenant_id)
+        await books.write(turn, Change(grants=list(turn.grants.values()), cause=CAUSE, actor=SYSTEM))
+
+    await ledger.transact(account_id, work)

@@ -117,7 +117,7 @@ class Sessions:
                 "browser": digest(browser),
                 "nonce": sign_in.nonce,
                 "code_verifier": sign_in.code_verifier,
-                "next": sign_in.next,
+                "next": self._seal_text(state, sign_in.next),
                 "expires_at": self._now() + timedelta(seconds=SIGN_IN_SECONDS),
             }
         )
@@ -128,7 +128,11 @@ class Sessions:
         found = cast("Document | None", await self._sign_ins.find_one_and_delete(mine))
         if found is None:
             return None
-        return SignIn(nonce=found["nonce"], code_verifier=found["code_verifier"], next=found["next"])
+        try:
+            onward = self._unseal_text(state, found["next"])
+        except (InvalidTag, ValueError, TypeError):
+            return None  # begun under another CONSOLE__SESSION_SECRET: the person begins again
+        return SignIn(nonce=found["nonce"], code_verifier=found["code_verifier"], next=onward)
 
     async def start(self, identity: Identity, *, replacing: str | None) -> str:
         """A new session for the person; the one that the browser had before ends. Returns the cookie's value."""
@@ -201,6 +205,14 @@ class Sessions:
     def _unseal(self, token: str, sealed: bytes) -> dict[str, Any]:
         plain = AESGCM(self._key(token)).decrypt(sealed[:12], sealed[12:], digest(token).encode())
         return dict(json.loads(plain))
+
+    def _seal_text(self, state: str, text: str) -> bytes:
+        """Where a person wanted to go may be somebody's link: only the browser's own state opens it again."""
+        nonce = os.urandom(12)
+        return nonce + AESGCM(self._key(state)).encrypt(nonce, text.encode(), b"next")
+
+    def _unseal_text(self, state: str, sealed: bytes) -> str:
+        return AESGCM(self._key(state)).decrypt(sealed[:12], sealed[12:], b"next").decode()
 
     def _key(self, token: str) -> bytes:
         return HKDF(SHA256(), 32, salt=token.encode(), info=b"consent-console tokens").derive(self._secret)
