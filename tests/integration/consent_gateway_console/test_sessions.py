@@ -157,6 +157,13 @@ async def test_a_sign_in_is_taken_once_by_the_browser_that_began_it_and_in_time(
     assert await sessions.take(state="three", browser="mine") is None
 
 
+async def test_where_a_sign_in_leads_is_readable_by_its_browser_only(sessions: Sessions, database: Database) -> None:
+    sign_in = SignIn(nonce="n", code_verifier="v", next="/connect/a-link-of-an-app")
+    await sessions.begin(sign_in, state="one", browser="mine")
+    assert "a-link-of-an-app" not in str(await database["sign_ins"].find({}).to_list(None))
+    assert await sessions.take(state="one", browser="mine") == sign_in
+
+
 async def test_the_database_forgets_what_has_ended(sessions: Sessions, database: Database) -> None:
     await sessions.create_indexes()
     await sessions.create_indexes()
