@@ -45,6 +45,11 @@ async def test_the_job_creates_what_is_missing_and_refuses_what_cannot_be_used(
     private_kafka: Callable[[], Awaitable[EmbeddedKafka]],
 ) -> None:
     broker = (await private_kafka()).bootstrap_servers
+    status, said = await run_job(broker, TOPICS__REPLICATION_FACTOR="3")
+
+    assert status == 1
+    assert f"InvalidReplicationFactorError: {CONSENT_EVENTS.name}: Unable to replicate the partition 3 time" in said
+
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
     await admin.start()
     try:
@@ -78,15 +83,6 @@ async def test_the_job_creates_what_is_missing_and_refuses_what_cannot_be_used(
         assert (await configuration(admin, TENANTS.name))["min.insync.replicas"] == "1"
     finally:
         await admin.close()
-
-
-async def test_a_replication_factor_beyond_the_brokers_is_refused_by_name(
-    private_kafka: Callable[[], Awaitable[EmbeddedKafka]],
-) -> None:
-    broker = (await private_kafka()).bootstrap_servers
-    status, said = await run_job(broker, TOPICS__REPLICATION_FACTOR="3")
-    assert status == 1
-    assert f"InvalidReplicationFactorError: {CONSENT_EVENTS.name}: Unable to replicate the partition 3 time" in said
 
 
 async def test_a_broker_that_does_not_answer_ends_the_job_in_bounded_time() -> None:
