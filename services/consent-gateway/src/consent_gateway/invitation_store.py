@@ -43,11 +43,6 @@ class InvitationStore:
         waiting = {"status": str(InvitationStatus.PENDING), "expires_at": {"$gt": now}}
         return await self._invitations.count_documents({"account_id": account_id, **waiting})
 
-    async def awaiting_of(self, account_id: str, *, now: datetime) -> int:
-        """How many of the account's invitations wait for an operator."""
-        waiting = {"status": str(InvitationStatus.AWAITING_CONFIRMATION), "expires_at": {"$gt": now}}
-        return await self._invitations.count_documents({"account_id": account_id, **waiting})
-
     async def of_token(self, token_hash: str) -> Invitation | None:
         """The invitation of a link."""
         return _of(await self._invitations.find_one({"token_hash": token_hash}))

@@ -54,11 +54,6 @@ class TransferRecords:
         found = await self._transfers.find(mine).sort("_id", DESCENDING).to_list(limit)
         return [transfer for document in found if (transfer := _of(document)) is not None]
 
-    async def pending_for(self, account_id: str, *, now: datetime) -> int:
-        """How many wait for the account's answer."""
-        waiting = {"status": str(TransferStatus.PENDING), "expires_at": {"$gt": now}}
-        return await self._transfers.count_documents({"from_account": account_id, **waiting})
-
     async def request(self, attempt: Attempt, *, person: Person, claimant: str | None, now: datetime) -> Transfer:
         """Ask the tenant's holder; the same one again where that was done.
 
