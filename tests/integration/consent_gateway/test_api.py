@@ -9,7 +9,7 @@ import pytest_asyncio
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
-from consent_gateway import api, api_catalog, api_models
+from consent_gateway import api, api_catalog, api_invitations, api_models, api_transfers
 from consent_gateway.consent import Consent
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Refused
@@ -154,3 +154,44 @@ def test_examples_of_the_document_have_the_form_that_they_illustrate() -> None:
         example: Any = extra["example"]
         model.model_validate(example)
         assert example.keys() <= model.model_fields.keys()
+
+
+async def test_invitations_and_transfers_need_their_roles_and_are_the_accounts_own(core: Core) -> None:
+    who = [principal("operator")]
+
+    async def caller(_: Request) -> Principal:
+        return who[0]
+
+    app = FastAPI()
+    problems.install(app)
+    app.add_exception_handler(Refused, api.on_refused)
+    app.include_router(api_invitations.router(caller, core.flow.invitations, core.flow.confirmations))
+    app.include_router(api_transfers.router(caller, core.flow.transfers))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.test") as client:
+        made = await client.post("/v1/invitations", json={"permission_set_ids": [SET], "tenant_id": CONTOSO})
+        body = made.json()
+        assert (made.status_code, body["status"], body["tenant_id"]) == (201, "pending", CONTOSO)
+        assert body["url"].startswith("http://gateway.test/invite/")
+        path = made.headers["location"]
+        assert (await client.get(path)).json() == body | {"url": None}
+        listed = (await client.get("/v1/invitations", params={"limit": 1})).json()
+        assert ([one["id"] for one in listed["items"]], listed["next_cursor"]) == ([body["id"]], None)
+        assert (await client.post(f"{path}/confirm")).status_code == 409
+        who[0] = principal("admin", account_id="adatum")
+        for method, other in (("GET", path), ("DELETE", path), ("POST", f"{path}/confirm")):
+            assert (await client.request(method, other)).status_code == 404
+        assert (await client.get("/v1/invitations")).json()["items"] == []
+        assert (await client.post("/v1/transfers/nothing/accept")).status_code == 404
+        who[0] = principal("viewer")
+        assert (await client.get(path)).status_code == 200
+        for method, other in (("DELETE", path), ("POST", f"{path}/confirm"), ("POST", "/v1/invitations")):
+            answer = await client.request(method, other, json={"permission_set_ids": [SET]})
+            assert answer.status_code == 403
+        who[0] = principal("operator")
+        assert (await client.post("/v1/transfers/nothing/accept")).status_code == 403
+        assert (await client.get("/v1/transfers")).json() == {"items": [], "next_cursor": None}
+        for _ in range(2):
+            assert (await client.delete(path)).status_code == 204
+        assert (await client.get(path)).json()["status"] == "revoked"
+        wrong = await client.post("/v1/invitations", json={"permission_set_ids": ["nothing"]})
+        assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid")
