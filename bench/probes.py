@@ -28,11 +28,11 @@ import uvloop
 from pymongo import AsyncMongoClient
 
 from bench.figures import ROUNDS, spread, table
-from consent_gateway.connections import Connections
+from consent_gateway.checks.verification import CHECKS
 from consent_gateway.core import Core, utc_now
-from consent_gateway.entra import trusted
+from consent_gateway.entra.adapters import trusted
+from consent_gateway.entra.connections import Connections
 from consent_gateway.settings import Settings
-from consent_gateway.verification import CHECKS
 from launcher.mongo import EmbeddedMongo
 from shared import logs
 from shared.background import background

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from consent_gateway.registrations import Breaker
+from consent_gateway.checks.registrations import Breaker
 
 
 class SharedBreakers:

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from consent_gateway.catalog import MICROSOFT_GRAPH
-from consent_gateway.grants import Entra, Grant
+from consent_gateway.catalog.model import MICROSOFT_GRAPH
+from consent_gateway.grants.grants import Entra, Grant
 from shared.events import Permission
 from support.gateway import CLIENT_IDS, CONTOSO, SETS
 

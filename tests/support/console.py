@@ -11,18 +11,27 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from consent_gateway import callbacks, console, signin
-from consent_gateway.attempts import AttemptStatus, AttemptView, Ended, LinkView, NextStep, Person, Redirect, SetResult
-from consent_gateway.catalog import Catalog
-from consent_gateway.catalog_file import load_catalog
+from consent_gateway.catalog.file import load_catalog
+from consent_gateway.catalog.model import Catalog
+from consent_gateway.consent.attempts import (
+    AttemptStatus,
+    AttemptView,
+    Ended,
+    LinkView,
+    NextStep,
+    Person,
+    Redirect,
+    SetResult,
+)
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants import Entra, Grant, Health, Tenant
-from consent_gateway.guard import Gate
-from consent_gateway.oidc import Provider
-from consent_gateway.pages import Pages
-from consent_gateway.security import FormTargets
-from consent_gateway.sessions import Sessions
+from consent_gateway.grants.grants import Entra, Grant, Health, Tenant
 from consent_gateway.settings import ConsoleSettings
+from consent_gateway.web import callbacks, console, signin
+from consent_gateway.web.guard import Gate
+from consent_gateway.web.oidc import Provider
+from consent_gateway.web.pages import Pages
+from consent_gateway.web.security import FormTargets
+from consent_gateway.web.sessions import Sessions
 from shared import web
 from shared.events import HeldApp, Permission
 from shared.mongo import Database

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from consent_gateway.attempts import Person
+from consent_gateway.consent.attempts import Person
 from consent_gateway.settings import (
     CatalogSettings,
     ConsentSettings,

@@ -11,8 +11,8 @@ import httpx
 from fastapi import FastAPI
 
 from consent_gateway.app import create_app
-from consent_gateway.sessions import Identity, Sessions, csrf_token
 from consent_gateway.settings import Settings
+from consent_gateway.web.sessions import Identity, Sessions, csrf_token
 from shared.auth import Principal
 from shared.mongo import Database
 from support.gateway import PUBLIC_URL

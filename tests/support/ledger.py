@@ -3,14 +3,14 @@
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from consent_gateway.attempts import Attempt, Leg, Person, Phase
+from consent_gateway.checks.verification import SYSTEM
+from consent_gateway.consent.attempts import Attempt, Leg, Person, Phase
+from consent_gateway.consent.proof import Administrator
+from consent_gateway.consent.starts import hashed
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Refused
-from consent_gateway.grants import Grant, Reason, gone
-from consent_gateway.ledger import Books, Change
-from consent_gateway.proof import Administrator
-from consent_gateway.starts import hashed
-from consent_gateway.verification import SYSTEM
+from consent_gateway.grants.grants import Grant, Reason, gone
+from consent_gateway.grants.ledger import Books, Change
 from support.gateway import CLIENT_IDS, SETS
 
 

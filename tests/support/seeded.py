@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from consent_gateway.catalog import PermissionSet
+from consent_gateway.catalog.model import PermissionSet
 from consent_gateway.core import Core, utc_now
-from consent_gateway.documents import grant_fields, grant_id, tenant_doc_id
-from consent_gateway.grants import Entra, Grant, Health, accept
+from consent_gateway.grants.documents import grant_fields, grant_id, tenant_doc_id
+from consent_gateway.grants.grants import Entra, Grant, Health, accept
 
 BATCH = 2_000
 

@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
-from consent_gateway.attempts import AttemptStatus, Ended, Redirect
-from consent_gateway.grants import Status
+from consent_gateway.consent.attempts import AttemptStatus, Ended, Redirect
+from consent_gateway.grants.grants import Status
 from support import plain_entra
 from support.gateway import OPERATOR, PUBLIC_URL
 

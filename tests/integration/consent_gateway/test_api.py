@@ -9,10 +9,10 @@ import pytest_asyncio
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
-from consent_gateway import api, api_catalog, api_invitations, api_models, api_transfers
-from consent_gateway.consent import Consent
+from consent_gateway.consent.consent import Consent
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Refused
+from consent_gateway.web import api, api_catalog, api_invitations, api_models, api_transfers
 from shared import problems
 from shared.auth import Principal
 from support.gateway import CONTOSO

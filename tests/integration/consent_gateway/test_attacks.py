@@ -9,14 +9,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import pytest_asyncio
 
-from consent_gateway.answers import Answer, Class, EntraFailed, Stage
-from consent_gateway.attempts import AttemptStatus, Ended, Person, Redirect, Requester
-from consent_gateway.consent import Consent
+from consent_gateway.consent.attempts import AttemptStatus, Ended, Person, Redirect, Requester
+from consent_gateway.consent.consent import Consent
+from consent_gateway.consent.neighbours import Neighbours, SignIn
+from consent_gateway.consent.proof import CONSUMER_TENANT, SigningKey
+from consent_gateway.consent.starts import Rules, Starts
 from consent_gateway.core import Core, utc_now
+from consent_gateway.entra.answers import Answer, Class, EntraFailed, Stage
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.neighbours import Neighbours, SignIn
-from consent_gateway.proof import CONSUMER_TENANT, SigningKey
-from consent_gateway.starts import Rules, Starts
 from support.gateway import CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR, PUBLIC_URL
 
 SET = "read-directory-data"

@@ -8,14 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from consent_gateway import catalog_command
-from consent_gateway.checks import Finding, judge
+from consent_gateway.catalog import command as catalog_command
+from consent_gateway.checks.checks import Finding, judge
+from consent_gateway.checks.schedule import Rules
+from consent_gateway.checks.verification import SYSTEM
+from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core
 from consent_gateway.errors import CatalogError
-from consent_gateway.grants import Grant, Status
-from consent_gateway.proof import Administrator
-from consent_gateway.schedule import Rules
-from consent_gateway.verification import SYSTEM
+from consent_gateway.grants.grants import Grant, Status
 from shared.events import GrantData, PermissionGranted, decode
 from support import gateway
 from support.catalogs import IDS, app, catalog_file, graph, permission

@@ -15,12 +15,13 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from consent_gateway import attempt_store, consent, guard, invite_pages, proof, security, transfer_records, transfers
-from consent_gateway.attempts import Attempt, Person, Proven
+from consent_gateway.consent import attempt_store, consent, proof, transfer_records, transfers
+from consent_gateway.consent.attempts import Attempt, Person, Proven
+from consent_gateway.consent.neighbours import SignIn
+from consent_gateway.consent.proof import APPLICATION_ADMINISTRATOR, GLOBAL_ADMINISTRATOR, SigningKey
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind
-from consent_gateway.neighbours import SignIn
-from consent_gateway.proof import APPLICATION_ADMINISTRATOR, GLOBAL_ADMINISTRATOR, SigningKey
+from consent_gateway.web import guard, invite_pages, security
 from support import gateway, gateway_site
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR
 from support.gateway_site import Site, Visit

@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
+from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.proof import Administrator
-from consent_gateway.slots import Slots
+from consent_gateway.grants.slots import Slots
 from shared.events import Actor, decode
 from support.gateway import CONTOSO, OPERATOR
 from support.ledger import accepted, lost

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from consent_gateway.connections import Connections
+from consent_gateway.entra.connections import Connections
 from support.eventually import eventually
 
 

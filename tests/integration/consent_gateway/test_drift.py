@@ -11,15 +11,15 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from consent_gateway import monitor as monitor_module
-from consent_gateway import registrations as registrations_module
-from consent_gateway.catalog import Catalog, Resource
-from consent_gateway.checks import Finding, Judgement, Outcome, judge
+from consent_gateway.catalog.model import Catalog, Resource
+from consent_gateway.checks import monitor as monitor_module
+from consent_gateway.checks import registrations as registrations_module
+from consent_gateway.checks.checks import Finding, Judgement, Outcome, judge
+from consent_gateway.checks.registrations import Home
+from consent_gateway.checks.schedule import Rules
+from consent_gateway.checks.verification import SYSTEM
 from consent_gateway.core import Core, utc_now
-from consent_gateway.grants import Entra, Grant, Reason, Status
-from consent_gateway.registrations import Home
-from consent_gateway.schedule import Rules
-from consent_gateway.verification import SYSTEM
+from consent_gateway.grants.grants import Entra, Grant, Reason, Status
 from shared.background import background
 from support.entra_sandbox import EntraSandbox
 from support.eventually import eventually
@@ -61,8 +61,8 @@ ROLES = frozenset({"Directory.Read.All", "Group.Read.All", "GroupMember.Read.All
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     """What every core of this test asks."""
     made = Answers()
-    monkeypatch.setattr("consent_gateway.probe.Probe.find", lambda _, **asked: made.find(**asked))
-    monkeypatch.setattr("consent_gateway.probe.Probe.home", lambda _, client_id: made.home(client_id))
+    monkeypatch.setattr("consent_gateway.checks.probe.Probe.find", lambda _, **asked: made.find(**asked))
+    monkeypatch.setattr("consent_gateway.checks.probe.Probe.home", lambda _, client_id: made.home(client_id))
     return made
 
 

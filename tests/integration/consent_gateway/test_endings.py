@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from consent_gateway.attempt_sweeper import AttemptSweeper
-from consent_gateway.attempts import AttemptStatus, Channel, Phase, Requester
-from consent_gateway.catalog import Catalog
-from consent_gateway.consent import _same
+from consent_gateway.catalog.model import Catalog
+from consent_gateway.consent.attempt_sweeper import AttemptSweeper
+from consent_gateway.consent.attempts import AttemptStatus, Channel, Phase, Requester
+from consent_gateway.consent.consent import _same
+from consent_gateway.consent.starts import Rules, Starts
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.starts import Rules, Starts
 from shared.events import Actor, decode
 from support.gateway import CONTOSO, FABRIKAM, HOME, OPERATOR
 from support.ledger import accepted_on, lost, take, waiting

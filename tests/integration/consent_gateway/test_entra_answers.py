@@ -5,10 +5,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from consent_gateway.attempts import AttemptView, Ended, Redirect
+from consent_gateway.consent.attempts import AttemptView, Ended, Redirect
 from consent_gateway.core import Core
 from consent_gateway.errors import Kind
-from consent_gateway.grants import Grant, Status
+from consent_gateway.grants.grants import Grant, Status
 from support.entra_sandbox import EntraSandbox, Visitor
 from support.gateway import CLIENT_IDS, CONTOSO, OPERATOR
 

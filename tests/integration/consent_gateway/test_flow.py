@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.attempts import AttemptStatus, AttemptView, Ended, NextStep, Person, Redirect, Requester
+from consent_gateway.consent.attempts import AttemptStatus, AttemptView, Ended, NextStep, Person, Redirect, Requester
 from consent_gateway.core import Core
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants import Grant, Status
+from consent_gateway.grants.grants import Grant, Status
 from shared.events import decode
 from support.browsing import Browser
 from support.entra_sandbox import EntraSandbox, Visitor

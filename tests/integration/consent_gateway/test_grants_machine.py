@@ -25,16 +25,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from consent_gateway.attempts import Person
-from consent_gateway.checks import Finding
+from consent_gateway.checks.checks import Finding
+from consent_gateway.checks.registrations import Home
+from consent_gateway.checks.verification import SYSTEM
+from consent_gateway.consent.attempts import Person
+from consent_gateway.consent.neighbours import SignIn
+from consent_gateway.consent.proof import GLOBAL_ADMINISTRATOR, SigningKey
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants import Reason
-from consent_gateway.ledger import Books, Change
-from consent_gateway.neighbours import SignIn
-from consent_gateway.proof import GLOBAL_ADMINISTRATOR, SigningKey
-from consent_gateway.registrations import Home
-from consent_gateway.verification import SYSTEM
+from consent_gateway.grants.grants import Reason
+from consent_gateway.grants.ledger import Books, Change
 from shared.events import Actor, decode
 from support import gateway
 from support.gateway import CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR

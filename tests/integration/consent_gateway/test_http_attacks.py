@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import pytest_asyncio
 
-from consent_gateway.attempts import Proven, Requester
-from consent_gateway.catalog import Catalog
+from consent_gateway.catalog.model import Catalog
+from consent_gateway.consent.attempts import Proven, Requester
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind
 from support import gateway, gateway_site

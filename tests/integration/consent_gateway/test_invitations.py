@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.attempts import Asked, Ended, Phase, Redirect, Requester
+from consent_gateway.consent.attempts import Asked, Ended, Phase, Redirect, Requester
+from consent_gateway.consent.invited import InvitationStatus
+from consent_gateway.consent.starts import hashed
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants import Status
-from consent_gateway.invited import InvitationStatus
-from consent_gateway.starts import hashed
+from consent_gateway.grants.grants import Status
 from support.browsing import Browser
 from support.entra_sandbox import EntraSandbox, Visitor
 from support.gateway import CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR

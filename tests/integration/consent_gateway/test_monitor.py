@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
+from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core, utc_now
-from consent_gateway.grants import Status
-from consent_gateway.proof import Administrator
+from consent_gateway.grants.grants import Status
 from shared.background import background
 from support.entra_sandbox import EntraSandbox
 from support.eventually import eventually

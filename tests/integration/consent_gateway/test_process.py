@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core, utc_now
-from consent_gateway.proof import Administrator
 from launcher.ports import free_port
 from shared.events import decode
 from support.eventually import eventually

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from consent_gateway import registrations_command
 from consent_gateway.core import utc_now
-from consent_gateway.registrations_check import Line
+from consent_gateway.entra import registrations_command
+from consent_gateway.entra.registrations_check import Line
 from support import gateway
 from support.entra_sandbox import EntraSandbox
 from support.gateway import CLIENT_IDS, HOME, SETS

@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI, Request
 
-from consent_gateway import api_functions
+from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core, utc_now
-from consent_gateway.grants import Grant, Status
-from consent_gateway.proof import Administrator
+from consent_gateway.grants.grants import Grant, Status
+from consent_gateway.web import api_functions
 from shared import problems
 from shared.auth import Principal
 from shared.events import GrantData, decode

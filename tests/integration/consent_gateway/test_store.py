@@ -13,15 +13,15 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from consent_gateway.attempts import Person, Phase
-from consent_gateway.checks import Finding, Judgement, Organization, Outcome, judge
+from consent_gateway.checks.checks import Finding, Judgement, Organization, Outcome, judge
+from consent_gateway.checks.schedule import Rules
+from consent_gateway.checks.verification import SYSTEM
+from consent_gateway.consent.attempts import Person, Phase
+from consent_gateway.consent.proof import Administrator
+from consent_gateway.consent.starts import hashed
 from consent_gateway.core import Core
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants import Entra, Grant, Reason, Status, gone
-from consent_gateway.proof import Administrator
-from consent_gateway.schedule import Rules
-from consent_gateway.starts import hashed
-from consent_gateway.verification import SYSTEM
+from consent_gateway.grants.grants import Entra, Grant, Reason, Status, gone
 from shared.events import Actor, decode
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR
 from support.ledger import accepted, take, waiting

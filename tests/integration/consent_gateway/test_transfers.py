@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from consent_gateway.attempts import Attempt, Person, Proven
+from consent_gateway.consent.attempts import Attempt, Person, Proven
+from consent_gateway.consent.transfers import TransferStatus
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants import Status
-from consent_gateway.transfers import TransferStatus
+from consent_gateway.grants.grants import Status
 from shared.events import Actor, decode
 from support.gateway import CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR
 from support.ledger import accepted_on, take, waiting

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
-from consent_gateway.grants import Tenant
+from consent_gateway.grants.grants import Tenant
 from support.console import CONTOSO, Console, every_status, grant, tenant
 
 from .conftest import SCREEN, Addresses, Browser

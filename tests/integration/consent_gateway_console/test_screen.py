@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from consent_gateway.attempts import AttemptStatus, Ended, NextStep, Redirect
+from consent_gateway.consent.attempts import AttemptStatus, Ended, NextStep, Redirect
 from consent_gateway.errors import Kind, Refused
 from support.console import CONTOSO, ENTRA, Console, attempt_view, every_status
 

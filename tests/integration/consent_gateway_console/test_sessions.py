@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from consent_gateway.sessions import SIGN_IN_SECONDS, Identity, Sessions, SignIn
+from consent_gateway.web.sessions import SIGN_IN_SECONDS, Identity, Sessions, SignIn
 from shared.auth import Principal
 from shared.mongo import Database
 

@@ -4,13 +4,21 @@ from itertools import product
 
 import pytest
 
-from consent_gateway.answers import BY_CODE, Class, Stage, classify, codes_of_redirect, redirect_answer, resource_in
-from consent_gateway.catalog_file import load_catalog
-from consent_gateway.consequences import CONSEQUENCE, Leg, how_it_ends
+from consent_gateway.catalog.file import load_catalog
+from consent_gateway.consent.outcome import NEXT_STEPS
+from consent_gateway.entra.answers import (
+    BY_CODE,
+    Class,
+    Stage,
+    classify,
+    codes_of_redirect,
+    redirect_answer,
+    resource_in,
+)
+from consent_gateway.entra.consequences import CONSEQUENCE, Leg, how_it_ends
 from consent_gateway.errors import STATUS, Kind
-from consent_gateway.grants import Reason
-from consent_gateway.outcome import NEXT_STEPS
-from consent_gateway.texts import plain
+from consent_gateway.grants.grants import Reason
+from consent_gateway.web.texts import plain
 from support.gateway import CLIENT_IDS
 
 # What each code says, by Microsoft's reference of error codes and, where it is silent, by what was observed.

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from consent_gateway.catalog import MICROSOFT_GRAPH, Catalog
-from consent_gateway.catalog_file import load_catalog
+from consent_gateway.catalog.file import load_catalog
+from consent_gateway.catalog.model import MICROSOFT_GRAPH, Catalog
 from consent_gateway.errors import CatalogError
 from support.gateway import CLIENT_IDS, SETS
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.catalog import Catalog
-from consent_gateway.catalog_change import apps_differ, reevaluate
-from consent_gateway.catalog_file import read_catalog
+from consent_gateway.catalog.change import apps_differ, reevaluate
+from consent_gateway.catalog.file import read_catalog
+from consent_gateway.catalog.model import Catalog
 from consent_gateway.errors import CatalogError
-from consent_gateway.grant_events import same_to_readers
-from consent_gateway.grants import Entra, Reason, Status, gone
+from consent_gateway.grants.events import same_to_readers
+from consent_gateway.grants.grants import Entra, Reason, Status, gone
 from shared.events import HeldApp
 from support.catalogs import IDS, app, catalog_file, granted, graph, permission
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.catalog import Catalog
-from consent_gateway.catalog_check import Impact, Report, as_text, faults, set_changes
-from consent_gateway.catalog_file import read_catalog
-from consent_gateway.grants import Entra, Grant
+from consent_gateway.catalog.check import Impact, Report, as_text, faults, set_changes
+from consent_gateway.catalog.file import read_catalog
+from consent_gateway.catalog.model import Catalog
+from consent_gateway.grants.grants import Entra, Grant
 from support.catalogs import IDS, app, catalog_file, granted, graph
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consent_gateway.catalog_file import load_catalog
-from consent_gateway.checks import Delegated, Finding, Judgement, Outcome, assess, judge
-from consent_gateway.grant_events import event_of
-from consent_gateway.grants import Entra, Grant, Reason, Status, Tenant, accept, gone
-from consent_gateway.schedule import Rules
+from consent_gateway.catalog.file import load_catalog
+from consent_gateway.checks.checks import Delegated, Finding, Judgement, Outcome, assess, judge
+from consent_gateway.checks.schedule import Rules
+from consent_gateway.grants.events import event_of
+from consent_gateway.grants.grants import Entra, Grant, Reason, Status, Tenant, accept, gone
 from shared.events import Actor, Permission
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM
 

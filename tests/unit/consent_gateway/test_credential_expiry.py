@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.credential_expiry import Ending, alert_of, ending_of, moment, shown, with_home
-from consent_gateway.credentials import Held
+from consent_gateway.entra.credential_expiry import Ending, alert_of, ending_of, moment, shown, with_home
+from consent_gateway.entra.credentials import Held
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 CLIENT = "5d1a7c10-3f64-4b0e-9a58-0c6b1e2f4a01"

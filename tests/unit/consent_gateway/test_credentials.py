@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
-from consent_gateway.credentials import CredentialError, Credentials
+from consent_gateway.entra.credentials import CredentialError, Credentials
 from consent_gateway.settings import EntraSettings
 from support.gateway import HOME
 

@@ -16,17 +16,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
-from consent_gateway.answers import Class, EntraFailed
-from consent_gateway.app_tokens import AppTokens
-from consent_gateway.catalog import MICROSOFT_GRAPH, Resource
-from consent_gateway.checks import Delegated, Finding
-from consent_gateway.credentials import CredentialError, Credentials
-from consent_gateway.discovery import Discovery, browser_endpoint, seconds_of
-from consent_gateway.entra_tokens import EntraTokens
-from consent_gateway.grants import Reason
-from consent_gateway.graph import Graph
-from consent_gateway.probe import Probe
-from consent_gateway.registrations import Home
+from consent_gateway.catalog.model import MICROSOFT_GRAPH, Resource
+from consent_gateway.checks.checks import Delegated, Finding
+from consent_gateway.checks.probe import Probe
+from consent_gateway.checks.registrations import Home
+from consent_gateway.entra.answers import Class, EntraFailed
+from consent_gateway.entra.app_tokens import AppTokens
+from consent_gateway.entra.credentials import CredentialError, Credentials
+from consent_gateway.entra.discovery import Discovery, browser_endpoint, seconds_of
+from consent_gateway.entra.graph import Graph
+from consent_gateway.entra.sign_in import EntraTokens
+from consent_gateway.grants.grants import Reason
 from consent_gateway.settings import EntraSettings
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, HOME
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from consent_gateway import discovery as discovery_module
-from consent_gateway.answers import Class, EntraFailed
-from consent_gateway.app_tokens import AppTokens
-from consent_gateway.catalog import MICROSOFT_GRAPH, Resource
-from consent_gateway.checks import Delegated, Finding
-from consent_gateway.credentials import Credentials
-from consent_gateway.discovery import Discovery
-from consent_gateway.graph import Graph
-from consent_gateway.probe import AT_HOME
-from consent_gateway.registrations import Home
+from consent_gateway.catalog.model import MICROSOFT_GRAPH, Resource
+from consent_gateway.checks.checks import Delegated, Finding
+from consent_gateway.checks.probe import AT_HOME
+from consent_gateway.checks.registrations import Home
+from consent_gateway.entra import discovery as discovery_module
+from consent_gateway.entra.answers import Class, EntraFailed
+from consent_gateway.entra.app_tokens import AppTokens
+from consent_gateway.entra.credentials import Credentials
+from consent_gateway.entra.discovery import Discovery
+from consent_gateway.entra.graph import Graph
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, HOME
 
 from .test_entra_adapters import GRAPH, LOGIN, RESOURCE, TEAMS, Entra, answer_with, app_token, document, settings, world

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.catalog import Catalog
-from consent_gateway.functions import (
+from consent_gateway.catalog.functions import (
     FunctionOnTenant,
     Presence,
     State,
@@ -16,7 +15,8 @@ from consent_gateway.functions import (
     missing_settings,
     needs_licences,
 )
-from consent_gateway.grants import Entra, Facts, Health, Tenant
+from consent_gateway.catalog.model import Catalog
+from consent_gateway.grants.grants import Entra, Facts, Health, Tenant
 from shared.events import AdditionalSetting
 from support.console import CONTOSO, grant, packaged_catalog, tenant
 from support.gateway import CLIENT_IDS

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from consent_gateway.graph_reads import GraphReads, Later
-from consent_gateway.graph_settings import GraphSettings
+from consent_gateway.entra.graph_reads import GraphReads, Later
+from consent_gateway.entra.graph_settings import GraphSettings
 from support.gateway import CLIENT_IDS
 
 GRAPH = "https://graph.test"

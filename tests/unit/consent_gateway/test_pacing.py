@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from consent_gateway.health_notes import Notes
-from consent_gateway.pacing import Pace
+from consent_gateway.checks.pacing import Pace
+from consent_gateway.grants.health_notes import Notes
 
 
 class Clock:

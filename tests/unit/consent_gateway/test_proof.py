@@ -14,9 +14,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from consent_gateway.catalog_file import load_catalog
-from consent_gateway.errors import Kind, Refused
-from consent_gateway.proof import (
+from consent_gateway.catalog.file import load_catalog
+from consent_gateway.consent.proof import (
     APPLICATION_ADMINISTRATOR,
     CLOUD_APPLICATION_ADMINISTRATOR,
     CONSUMER_TENANT,
@@ -29,6 +28,7 @@ from consent_gateway.proof import (
     require_role,
     validate,
 )
+from consent_gateway.errors import Kind, Refused
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM
 
 GLOBAL_READER = "f2ef992c-3afb-46b9-b7cf-a126ee74c451"

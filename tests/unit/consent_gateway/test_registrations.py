@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from consent_gateway.checks import Finding, Judgement, Outcome
-from consent_gateway.grants import Entra, Grant, Health, Reason
-from consent_gateway.registrations import FAILING, HELD, Home, MassRules, Registrations
+from consent_gateway.checks.checks import Finding, Judgement, Outcome
+from consent_gateway.checks.registrations import FAILING, HELD, Home, MassRules, Registrations
+from consent_gateway.grants.grants import Entra, Grant, Health, Reason
 from support.breakers import SharedBreakers
 from support.gateway import CLIENT_IDS
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.catalog import MICROSOFT_GRAPH
-from consent_gateway.credentials import Held
-from consent_gateway.registrations_check import Wanted, lines
+from consent_gateway.catalog.model import MICROSOFT_GRAPH
+from consent_gateway.entra.credentials import Held
+from consent_gateway.entra.registrations_check import Wanted, lines
 from support.console import packaged_catalog
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

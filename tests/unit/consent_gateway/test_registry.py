@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from consent_gateway.registry import Registry
+from consent_gateway.web.registry import Registry
 
 TENANT = "8f4c1a52-6d0e-4f2b-9a31-5b7e0c9d2a10"
 ENTRY = {"id": "e1", "type": "PermissionGranted", "occurred_at": "2026-11-23T12:00:00Z", "status": "granted", "new": 1}

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consent_gateway.grants import Entra, Grant, Health
-from consent_gateway.schedule import FAILURE_DELAYS, Rules, Schedule, failure_pause, is_full_due, name_again
+from consent_gateway.checks.schedule import FAILURE_DELAYS, Rules, Schedule, failure_pause, is_full_due, name_again
+from consent_gateway.grants.grants import Entra, Grant, Health
 from support.gateway import CONTOSO
 
 T0 = datetime(2026, 11, 23, tzinfo=UTC)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.catalog import Resource
-from consent_gateway.catalog_file import load_catalog
-from consent_gateway.checks import Delegated, Finding, Judgement, Organization, Outcome
-from consent_gateway.grants import Entra, Grant, Health, accept
-from consent_gateway.registrations import Home, MassRules, Registrations
-from consent_gateway.schedule import Rules
-from consent_gateway.verification import Verification
+from consent_gateway.catalog.file import load_catalog
+from consent_gateway.catalog.model import Resource
+from consent_gateway.checks.checks import Delegated, Finding, Judgement, Organization, Outcome
+from consent_gateway.checks.registrations import Home, MassRules, Registrations
+from consent_gateway.checks.schedule import Rules
+from consent_gateway.checks.verification import Verification
+from consent_gateway.grants.grants import Entra, Grant, Health, accept
 from support.breakers import SharedBreakers
 from support.gateway import CLIENT_IDS, CONTOSO
 

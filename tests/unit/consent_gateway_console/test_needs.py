@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from consent_gateway.catalog import Catalog
-from consent_gateway.grants import Entra, Facts
-from consent_gateway.needs import FromApp, from_app
+from consent_gateway.catalog.model import Catalog
+from consent_gateway.catalog.needs import FromApp, from_app
+from consent_gateway.grants.grants import Entra, Facts
 from support.console import CONTOSO, FABRIKAM, every_status, grant, packaged_catalog, tenant
 
 

@@ -12,8 +12,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from consent_gateway.oidc import Provider, ProviderUnavailable, SignInRefused
 from consent_gateway.settings import ConsoleSettings
+from consent_gateway.web.oidc import Provider, ProviderUnavailable, SignInRefused
 
 ISSUER = "https://issuer.test"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

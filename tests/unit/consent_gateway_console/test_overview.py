@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from consent_gateway.catalog import Catalog, PlannedVersion
-from consent_gateway.grants import Entra, Health
-from consent_gateway.location import Location
-from consent_gateway.overview import Row, Screen, screen
+from consent_gateway.catalog.model import Catalog, PlannedVersion
+from consent_gateway.grants.grants import Entra, Health
+from consent_gateway.web.location import Location
+from consent_gateway.web.overview import Row, Screen, screen
 from shared.events import AdditionalSetting, HeldApp, Permission
 from support.console import CONTOSO, FABRIKAM, every_status, grant, packaged_catalog, tenant
 

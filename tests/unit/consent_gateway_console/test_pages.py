@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.attempts import AttemptStatus, NextStep, SetResult
+from consent_gateway.consent.attempts import AttemptStatus, NextStep, SetResult
 from consent_gateway.errors import STATUS, Kind
-from consent_gateway.location import Location
-from consent_gateway.overview import screen
-from consent_gateway.pages import Pages, day_element, time_element
-from consent_gateway.security import FormTargets
-from consent_gateway.sessions import Identity, Session
+from consent_gateway.web.location import Location
+from consent_gateway.web.overview import screen
+from consent_gateway.web.pages import Pages, day_element, time_element
+from consent_gateway.web.security import FormTargets
+from consent_gateway.web.sessions import Identity, Session
 from shared.auth import Principal
 from shared.events import AdditionalSetting, HeldApp
 from support.console import CONTOSO, FABRIKAM, SETS, attempt_view, every_status, grant, packaged_catalog, tenant

@@ -2,7 +2,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from consent_gateway.security import (
+from consent_gateway.web.security import (
     FORM_BYTES,
     Cookies,
     FormRefused,

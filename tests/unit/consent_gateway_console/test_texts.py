@@ -4,13 +4,13 @@ from importlib.resources import files
 import pytest
 from markupsafe import Markup
 
-from consent_gateway.attempts import AttemptStatus, Channel, NextStep
+from consent_gateway.catalog.functions import DIRECTORY_ROLE, LICENCE, RESOURCE
+from consent_gateway.consent.attempts import AttemptStatus, Channel, NextStep
+from consent_gateway.consent.invited import InvitationStatus
+from consent_gateway.consent.transfers import TransferStatus
 from consent_gateway.errors import Kind
-from consent_gateway.functions import DIRECTORY_ROLE, LICENCE, RESOURCE
-from consent_gateway.grants import Reason, Status
-from consent_gateway.invited import InvitationStatus
-from consent_gateway.texts import LANGUAGE, _texts, alternatives, listed, text
-from consent_gateway.transfers import TransferStatus
+from consent_gateway.grants.grants import Reason, Status
+from consent_gateway.web.texts import LANGUAGE, _texts, alternatives, listed, text
 
 TEXTS = _texts(LANGUAGE)
 # What the pages show besides the consent flow's own refusals.

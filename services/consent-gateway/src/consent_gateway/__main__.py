@@ -8,14 +8,16 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from consent_gateway import catalog_command, people_command, registrations_command
+from consent_gateway import people_command
 from consent_gateway.app import create_app
-from consent_gateway.catalog_command import UNUSABLE
-from consent_gateway.catalog_versions import bring
+from consent_gateway.catalog import command as catalog_command
+from consent_gateway.catalog.command import UNUSABLE
+from consent_gateway.catalog.versions import bring
 from consent_gateway.core import NAME
-from consent_gateway.credentials import CredentialError
+from consent_gateway.entra import registrations_command
+from consent_gateway.entra.credentials import CredentialError
 from consent_gateway.errors import CatalogError
-from consent_gateway.republish import republish
+from consent_gateway.grants.republish import republish
 from consent_gateway.settings import Settings
 from shared import logs, web
 from shared.settings import load

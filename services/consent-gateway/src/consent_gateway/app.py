@@ -7,7 +7,10 @@ from importlib import metadata
 import httpx
 from fastapi import FastAPI
 
-from consent_gateway import (
+from consent_gateway.core import NAME, Core, utc_now
+from consent_gateway.errors import Refused
+from consent_gateway.settings import Settings
+from consent_gateway.web import (
     api,
     api_functions,
     api_invitations,
@@ -21,15 +24,12 @@ from consent_gateway import (
     invite_pages,
     signin,
 )
-from consent_gateway.core import NAME, Core, utc_now
-from consent_gateway.errors import Refused
-from consent_gateway.guard import Gate
-from consent_gateway.oidc import Provider
-from consent_gateway.pages import Pages
-from consent_gateway.registry import Registry
-from consent_gateway.security import FormTargets
-from consent_gateway.sessions import Sessions
-from consent_gateway.settings import Settings
+from consent_gateway.web.guard import Gate
+from consent_gateway.web.oidc import Provider
+from consent_gateway.web.pages import Pages
+from consent_gateway.web.registry import Registry
+from consent_gateway.web.security import FormTargets
+from consent_gateway.web.sessions import Sessions
 from shared import mongo, web
 from shared.auth import TokenVerifier, bearer
 from shared.background import background

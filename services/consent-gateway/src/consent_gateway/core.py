@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from consent_gateway.attempt_sweeper import AttemptSweeper
-from consent_gateway.breaker_store import BreakerStore
-from consent_gateway.catalog import ActiveCatalog
-from consent_gateway.catalog_file import load_catalog, read_catalog
-from consent_gateway.catalog_versions import CatalogVersions
-from consent_gateway.changes import Changes
-from consent_gateway.consent import Consent
-from consent_gateway.credential_watch import CredentialWatch
-from consent_gateway.entra import Entra
-from consent_gateway.flow import Flow
-from consent_gateway.ledger import Ledger
-from consent_gateway.monitor import Monitor
-from consent_gateway.operations import Operations
-from consent_gateway.pacing import Pace
-from consent_gateway.reevaluation import Reevaluation
-from consent_gateway.registrations import MassRules, Registrations
-from consent_gateway.schedule import Rules as CheckRules
+from consent_gateway.catalog.file import load_catalog, read_catalog
+from consent_gateway.catalog.model import ActiveCatalog
+from consent_gateway.catalog.reevaluation import Reevaluation
+from consent_gateway.catalog.versions import CatalogVersions
+from consent_gateway.checks.breaker_store import BreakerStore
+from consent_gateway.checks.monitor import Monitor
+from consent_gateway.checks.pacing import Pace
+from consent_gateway.checks.registrations import MassRules, Registrations
+from consent_gateway.checks.schedule import Rules as CheckRules
+from consent_gateway.checks.settings_watch import SettingsWatch
+from consent_gateway.checks.verification import Verification
+from consent_gateway.consent.attempt_sweeper import AttemptSweeper
+from consent_gateway.consent.consent import Consent
+from consent_gateway.consent.flow import Flow
+from consent_gateway.entra.adapters import Entra
+from consent_gateway.entra.credential_watch import CredentialWatch
+from consent_gateway.grants.changes import Changes
+from consent_gateway.grants.ledger import Ledger
+from consent_gateway.grants.operations import Operations
 from consent_gateway.settings import Settings
-from consent_gateway.settings_watch import SettingsWatch
 from consent_gateway.store import Store
-from consent_gateway.verification import Verification
 from shared import mongo
 from shared.kafka import Publisher
 from shared.outbox import Relay

@@ -1,8 +1,8 @@
 """``people forget``: erases the name of a person; the ids that stay mean nothing by themselves."""
 
 from consent_gateway.people import People
-from consent_gateway.sessions import end_of
 from consent_gateway.settings import Settings
+from consent_gateway.web.sessions import end_of
 from shared import mongo
 
 

@@ -4,20 +4,20 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from consent_gateway.attempt_events import failure_of
-from consent_gateway.attempt_store import AttemptStore
-from consent_gateway.attempts import Attempt, Proven
-from consent_gateway.catalog import Catalog, PermissionSet
-from consent_gateway.checks import Judgement, Organization
+from consent_gateway.catalog.model import Catalog, PermissionSet
+from consent_gateway.checks.checks import Judgement, Organization
+from consent_gateway.consent.attempt_events import failure_of
+from consent_gateway.consent.attempt_store import AttemptStore
+from consent_gateway.consent.attempts import Attempt, Proven
+from consent_gateway.consent.invitation_records import InvitationRecords
+from consent_gateway.consent.invitation_store import InvitationStore
+from consent_gateway.consent.proof import Administrator
+from consent_gateway.consent.transfer_records import TransferRecords
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grant_store import GrantStore
-from consent_gateway.grants import Grant, Tenant, accept
-from consent_gateway.invitation_records import InvitationRecords
-from consent_gateway.invitation_store import InvitationStore
-from consent_gateway.ledger import Books, Change, Ledger, Turn
+from consent_gateway.grants.grants import Grant, Tenant, accept
+from consent_gateway.grants.ledger import Books, Change, Ledger, Turn
+from consent_gateway.grants.store import GrantStore
 from consent_gateway.people import People, administrator_id
-from consent_gateway.proof import Administrator
-from consent_gateway.transfer_records import TransferRecords
 from shared.events import Actor
 
 if TYPE_CHECKING:

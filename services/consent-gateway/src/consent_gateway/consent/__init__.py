@@ -1,0 +1,1 @@
+"""The consent flow: attempts from the start to the proof, invitations, transfers."""

@@ -1,0 +1,1 @@
+"""Microsoft Entra ID and Graph: what their answers mean, how they are asked, our own credentials."""
