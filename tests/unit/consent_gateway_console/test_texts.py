@@ -1,9 +1,10 @@
 import re
-from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from markupsafe import Markup
 
+import consent_gateway
 from consent_gateway.catalog.functions import DIRECTORY_ROLE, LICENCE, RESOURCE
 from consent_gateway.consent.attempts import AttemptStatus, Channel, NextStep
 from consent_gateway.consent.invited import InvitationStatus
@@ -46,9 +47,8 @@ CHOSEN = {
 
 def _named() -> set[str]:
     """The keys that templates and code name."""
-    package = files("consent_gateway")
-    sources = [*package.iterdir(), *package.joinpath("templates").iterdir()]
-    content = "\n".join(each.read_text() for each in sources if each.name.endswith((".py", ".html")))
+    package = Path(consent_gateway.__file__).parent
+    content = "\n".join(each.read_text() for suffix in ("py", "html") for each in package.rglob(f"*.{suffix}"))
     return set(re.findall(r"[\"']([a-z_]+(?:\.[a-z_]+)*)[\"']", content))
 
 
