@@ -262,10 +262,18 @@ async def test_the_document_describes_every_route_with_examples(client: httpx.As
         "/v1/subscriptions/{subscription_id}/deliveries",
         "/v1/deliveries/{delivery_id}",
         "/v1/deliveries/{delivery_id}/resend",
+        "/v1/portal-links",
         "/v1/stream",
     }
     schemas = document["components"]["schemas"]
-    for name in ("SubscriptionView", "SubscriptionWithSecret", "NewSubscription", "DeliveryView", "Recovery"):
+    for name in (
+        "SubscriptionView",
+        "SubscriptionWithSecret",
+        "NewSubscription",
+        "DeliveryView",
+        "Recovery",
+        "PortalLink",
+    ):
         assert "example" in schemas[name], name
     assert "whsec_" not in json.dumps(schemas["SubscriptionView"])
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from notifier.deliveries import Status
 from notifier.delivery_store import DeliveryStore
@@ -46,6 +46,15 @@ DeliveryId = Annotated[str, Path(max_length=100)]
 
 class PortalLink(BaseModel):
     """Where to go on in a browser."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "url": "https://notifier.example/portal/open/one-time-token",
+                "expires_at": "2026-11-23T13:05:00Z",
+            }
+        }
+    )
 
     url: str = Field(description="Good once, until `expires_at`. Whoever opens it acts for you: pass it to nobody.")
     expires_at: AwareDatetime
