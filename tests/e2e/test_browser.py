@@ -1,23 +1,23 @@
 """The main job in a real Chromium: clicks, pages and the live part, as an administrator meets them."""
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
+from support.chromium import CHROMIUM, missing
 from support.platform import FABRIKAM, PASSWORD, SCREEN, Platform
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Without these Chromium looks for its maker's servers.
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 QUIET += ["--disable-component-update", "--disable-sync"]
 SET = "Read directory data"
 PICTURES = os.environ.get("SCREENSHOTS")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (on Debian: apt-get install chromium)")
+MISSING = missing()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 
 
 @pytest.fixture

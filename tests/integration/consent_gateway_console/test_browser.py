@@ -1,7 +1,6 @@
 """The screen in a real Chromium: live, by keyboard, without a script, narrow, under its strict policy."""
 
 import re
-import shutil
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,16 +8,17 @@ import pytest_asyncio
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from consent_gateway.grants.grants import Tenant
+from support.chromium import CHROMIUM, missing
 from support.console import CONTOSO, Console, every_status, grant, tenant
 
 from .conftest import SCREEN, Addresses, Browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+MISSING = missing()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 
 DIRECTORY = "read-directory-data"
 

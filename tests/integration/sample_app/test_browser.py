@@ -1,17 +1,16 @@
 """The page in a real Chromium: it changes by itself, and its own forms pass their own check."""
 
-import shutil
-
 import pytest
 from playwright.async_api import async_playwright, expect
 
+from support.chromium import CHROMIUM, missing
 from support.eventually import eventually
 from support.sample_app_platform import StartSample
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (on Debian: apt-get install chromium)")
+MISSING = missing()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 
 
 async def test_a_person_watches_pushes_and_turns_the_knobs(start_sample: StartSample) -> None:
