@@ -71,8 +71,10 @@ def children(parent: int) -> dict[int, str]:
 
 
 def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def test_the_demo_starts_survives_a_crash_and_leaves_nothing_behind(tmp_path: Path) -> None:
