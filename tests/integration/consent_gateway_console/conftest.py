@@ -84,7 +84,7 @@ async def console(addresses: Addresses, mongo_url: str, mongo_database: str) -> 
         console = console_app(database, client, public_url=addresses.console, issuer=addresses.issuer)
         await console.sessions.create_indexes()
         port = int(addresses.console.rpartition(":")[2])
-        config = uvicorn.Config(console.app, host="localhost", port=port, log_config=None, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(console.app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
 
