@@ -71,12 +71,16 @@ class Supervisor:
         """
         for name in self._watched:
             self._listener.changed(name, State.WAITING)
+        failed: LauncherError | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for watched in self._watched.values():
                     group.create_task(self._start(watched))
         except* LauncherError as errors:
-            raise LauncherError(str(errors.exceptions[0])) from None
+            # Raised from in here it would come wrapped in a group, by early releases of Python 3.11.
+            failed = LauncherError(str(errors.exceptions[0]))
+        if failed is not None:
+            raise failed
 
     async def keep_running(self) -> None:
         """Restart whatever ends, with growing pauses, until cancelled."""
