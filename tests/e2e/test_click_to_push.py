@@ -55,7 +55,9 @@ async def test_a_granted_set_is_on_the_screen_on_kafka_in_the_registry_and_at_th
 
     async def last_state() -> TenantState:
         records = await records_on(platform.bootstrap_servers, "entra.tenants.v1", committed_only=True)
-        state = decode(*[(r.headers, r.value) for r in records if r.key == key][-1]).data
+        states = [decode(r.headers, r.value).data for r in records if r.key == key]
+        assert states, "not published yet"
+        state = states[-1]
         assert isinstance(state, TenantState)
         return state
 
