@@ -25,6 +25,7 @@ from consent_gateway.entra.app_tokens import AppTokens
 from consent_gateway.entra.credentials import CredentialError, Credentials
 from consent_gateway.entra.discovery import Discovery, browser_endpoint, seconds_of
 from consent_gateway.entra.graph import Graph
+from consent_gateway.entra.graph_reads import GraphReads
 from consent_gateway.entra.sign_in import EntraTokens
 from consent_gateway.grants.grants import Reason
 from consent_gateway.settings import EntraSettings
@@ -106,7 +107,7 @@ class World:
             timeout_seconds=2.0,
         )
         self.app_tokens = AppTokens(self.discovery, self.client, credentials, deadline_seconds=2.0)
-        graph = Graph(GRAPH, self.client, deadline_seconds=2.0)
+        graph = Graph(GraphReads(GRAPH, self.client, deadline_seconds=2.0))
         self.probe = Probe(self.app_tokens, graph, home_tenant_id=HOME)
 
 

@@ -16,6 +16,7 @@ from consent_gateway.entra.app_tokens import AppTokens
 from consent_gateway.entra.credentials import Credentials
 from consent_gateway.entra.discovery import Discovery
 from consent_gateway.entra.graph import Graph
+from consent_gateway.entra.graph_reads import GraphReads
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, HOME
 
 from .test_entra_adapters import GRAPH, LOGIN, RESOURCE, TEAMS, Entra, answer_with, app_token, document, settings, world
@@ -93,7 +94,7 @@ async def test_a_token_endpoint_that_never_answers_is_given_up_at_the_deadline()
         tokens = AppTokens(Discovery(chosen, known), client, Credentials(chosen), deadline_seconds=0.05)
         with pytest.raises(EntraFailed) as failed:
             await tokens.app_token(tenant_id=CONTOSO, client_id=CLIENT, scope=RESOURCE.scope)
-        graph = Graph(GRAPH, client, deadline_seconds=0.05)
+        graph = Graph(GraphReads(GRAPH, client, deadline_seconds=0.05))
         assert (await graph.organization("token")).later
     assert (failed.value.answer.klass, failed.value.answer.error) == (Class.TRANSIENT, "timeout")
 

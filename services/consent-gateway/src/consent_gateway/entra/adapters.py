@@ -59,12 +59,11 @@ class Entra:
             timeout_seconds=timeout,
         )
         app_tokens = AppTokens(discovery, checks, credentials, deadline_seconds=timeout)
-        graph = Graph(settings.graph_url, checks, deadline_seconds=timeout)
         reads = GraphReads(settings.graph_url, checks, deadline_seconds=timeout)
         return cls(
             tokens=tokens,
             app_tokens=app_tokens,
-            probe=Probe(app_tokens, graph, home_tenant_id=settings.home_tenant_id),
+            probe=Probe(app_tokens, Graph(reads), home_tenant_id=settings.home_tenant_id),
             settings=GraphSettings(reads),
             registrations=GraphRegistrations(reads),
             credentials=credentials,

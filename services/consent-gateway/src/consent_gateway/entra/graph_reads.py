@@ -1,4 +1,4 @@
-"""Reads of Microsoft Graph that are no part of a check: bounded in time and pages, and true about what is unknown."""
+"""Reads of Microsoft Graph: bounded in time and pages, and true about what is unknown."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,10 @@ class Later(Exception):
 
 
 class GraphReads:
-    """Reads, each with the token of one tenant. None is "not readable", which is not "not there"."""
+    """Reads, each with the token of one tenant. None is "not readable", which is not "not there".
+
+    Redirects aren't followed: a token goes to Graph only.
+    """
 
     def __init__(self, graph_url: str, client: httpx.AsyncClient, *, deadline_seconds: float) -> None:
         self._url = graph_url
