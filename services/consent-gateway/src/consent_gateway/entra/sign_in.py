@@ -127,29 +127,23 @@ class EntraTokens:
         client_id: str,
         use: Callable[[msal.ConfidentialClientApplication], Any],
     ) -> dict[str, Any]:
-        work = functools.partial(self._use_either, stage, metadata, tenant_id, client_id, use)
+        once = functools.partial(self._use, stage, metadata, tenant_id, client_id, use)
+        work = functools.partial(self._with_either, client_id, once)
         try:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except TimeoutError:
             raise EntraFailed(Answer(stage=stage, klass=Class.TRANSIENT, error="timeout")) from None
 
-    def _use_either(
-        self,
-        stage: Stage,
-        metadata: Metadata,
-        tenant_id: str,
-        client_id: str,
-        use: Callable[[msal.ConfidentialClientApplication], Any],
-    ) -> dict[str, Any]:
+    def _with_either(self, client_id: str, once: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """With the other credential of a rotation where Entra refuses the one; a code is not used up by that."""
         turn = self._credentials.turn(client_id)
         try:
-            return self._use(stage, metadata, tenant_id, client_id, use)
+            return once()
         except EntraFailed as failed:
             if failed.answer.klass is not Class.OURS or not self._credentials.turn_over(client_id, refused=turn):
                 raise
-        return self._use(stage, metadata, tenant_id, client_id, use)
+        return once()
 
     def _use(
         self,
