@@ -43,6 +43,8 @@ LAG = Gauge("kafka_consumer_lag_records", "Records not yet handled, by partition
 
 METADATA_MS = 10_000
 IDLE_SECONDS = 0.1
+# How long a rebalance waits for the batch in flight, so that its next owner need not handle it again.
+HANDOVER_SECONDS = 10.0
 # A consumer that lasted so long, or handled a batch, has started well; the next failure is a new one.
 STARTED_WELL_SECONDS = 60.0
 
@@ -255,6 +257,7 @@ class BatchConsumer:
             consumer.seek(partition, first[partition])
         # What was taken away by a rebalance is somebody else's to do, and says nothing about this member any more.
         listener.failing = type(error).__name__ if owned else None
+        listener.polling.idle.set()
         await asyncio.sleep(delay)
 
     async def _advance(self, consumer: AIOKafkaConsumer, after: Mapping[TopicPartition, int]) -> None:
@@ -314,7 +317,14 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
         self._left = left
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002 - its interface
-        """Hold back what was fetched; a late commit is guarded by the assignment, a late effect by its idempotence."""
+        """Finish the batch in flight, then hold back what was fetched.
+
+        What takes longer is handled again by the next owner: a late commit is guarded by the assignment, a late effect
+        by its idempotence.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HANDOVER_SECONDS):
+                await self.polling.idle.wait()
         self.settled.clear()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:

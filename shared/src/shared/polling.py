@@ -64,6 +64,9 @@ class Polling:
         self._settled = settled
         self._skip = skip
         self._stuck = stuck
+        # Whether nothing is taken that isn't handled yet; FastStream asks again once it is.
+        self.idle = asyncio.Event()
+        self.idle.set()
         self._turn = 0
         self._joining: str | None = None
         self._troubles: dict[TopicPartition, _Trouble] = {}
@@ -83,7 +86,9 @@ class Polling:
             ConsumerStoppedError: the consumer was closed.
             KafkaError: the group can't be joined.
         """
+        self.idle.set()
         await self._join(consumer)
+        self.idle.clear()
         assigned = sorted(consumer.assignment())
         self._troubles = {partition: self._troubles[partition] for partition in assigned if partition in self._troubles}
         taken: list[ConsumerRecord[bytes, bytes]] = []
@@ -94,6 +99,7 @@ class Polling:
                 break
             taken += await self._take(consumer, partition, self._max_records - len(taken))
         if not taken:
+            self.idle.set()
             await self._arrival(consumer)
         return tuple(taken)
 

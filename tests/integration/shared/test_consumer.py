@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
@@ -173,6 +174,46 @@ async def test_two_members_share_the_work_and_a_leaving_one_loses_nothing(
         await send(kafka_settings, topic, [str(n).encode() for n in range(40, 60)])
         await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 60, within=60)
     assert set(first.handled) | set(second.handled) == {str(n).encode() for n in range(60)}
+
+
+async def test_a_batch_in_flight_is_finished_before_its_partitions_go_to_another_member(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str
+) -> None:
+    """Else every rollout would repeat what was in flight."""
+    handled: list[bytes] = []
+    begun = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def slow(records: Records) -> Sequence[DeadLetter]:
+        begun.set()
+        await go_on.wait()
+        handled.extend(record.value or b"" for record in records)
+        return []
+
+    values = [str(n).encode() for n in range(40)]
+    second = Handler()
+    await send(kafka_settings, topic, values)
+    async with consuming(kafka_settings, topic, kafka_group, slow) as first:
+        await begun.wait()
+        async with consuming(kafka_settings, topic, kafka_group, second):
+            # The one that works has all four partitions; its own second loop and the newcomer wait for theirs.
+            await eventually(lambda: members(kafka_settings, kafka_group), lambda count: count == 3, within=30)
+            with pytest.raises(AssertionError):
+                await eventually(lambda: done(second), within=2)
+            go_on.set()
+            await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 40, within=30)
+            await eventually(lambda: is_ready(first))
+    assert sorted([*handled, *(value or b"" for value in second.handled)]) == sorted(values)
+
+
+async def members(settings: KafkaSettings, group: str) -> int:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    try:
+        (answer,) = await admin.describe_consumer_groups([group])
+        return len(answer.groups[0][-1])
+    finally:
+        await admin.close()
 
 
 async def test_a_broker_that_is_down_at_the_start_or_killed_later_is_waited_for(

@@ -90,6 +90,7 @@ class Registry:
                 silent_before=self.silent_before,
             ),
             publisher=publisher,
+            loops=1,  # a second member joining could make Kafka hand out some records again
         )
         task = asyncio.create_task(consumer.run())
         try:
