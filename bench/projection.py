@@ -45,6 +45,7 @@ from shared.topics import CONSENT_EVENTS, PERMISSION_STATUS, TENANTS, Topic
 from support.consent_events import at, event, grant_event
 from support.topics import Topics, topics_of_a_test
 from tenant_registry.app import GROUP, create_app
+from tenant_registry.merging import FOUND_BY
 from tenant_registry.settings import Settings
 from tenant_registry.store import HISTORY_INDEXES, TENANT_INDEXES
 
@@ -411,13 +412,14 @@ def _pipeline(grants: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
         grant = {field: data[field] for field in _GRANT}
         status = data["status"]
         grant["facets"] = [f"set:{name}", f"set:{name}:{status}", f"status:{status}"]
+        grant["facets"].append(f"set:{name}:v{grant['version']}")
         for app in data["apps"]:
             grant["facets"] += [f"app:{app}", f"app:{app}:{status}", f"usable:{app}"]
         path = f"grants.{name}"
         values[path] = {"$cond": [{"$lt": [f"${path}.revision", data["revision"]]}, {"$literal": grant}, f"${path}"]}
     each = {"$objectToArray": "$grants"}
     facets = {"$reduce": {"input": each, "initialValue": [], "in": {"$concatArrays": ["$$value", "$$this.v.facets"]}}}
-    return [{"$set": values}, {"$set": {"facets": facets}}]
+    return [{"$set": values}, {"$set": {"facets": facets, "consents": FOUND_BY["consents"]}}]
 
 
 async def _unordered(collection: Collection, operations: Sequence[Any]) -> None:

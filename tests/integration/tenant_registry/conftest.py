@@ -2,16 +2,21 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import pytest_asyncio
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from shared import mongo
 from shared.settings import KafkaSettings, MongoSettings
 from shared.topics import CONSENT_EVENTS, PERMISSION_STATUS, TENANTS, Topic, dead_letter_topic
+from support.registry_api import Api, registry_app
 from support.topics import Topics
+from tenant_registry.fleet import Fleet
 from tenant_registry.store import Store
 
 if TYPE_CHECKING:
@@ -35,6 +40,24 @@ async def store(database: "Database") -> Store:
     store = Store(database)
     await store.create_indexes()
     return store
+
+
+@pytest_asyncio.fixture
+async def counted(database: "Database") -> AsyncIterator[Fleet]:
+    counted = Fleet(database, clock=lambda: datetime.now(UTC))
+    yield counted
+    await counted.close()
+
+
+@pytest.fixture
+def app(database: "Database", counted: Fleet) -> FastAPI:
+    return registry_app(database, counted)
+
+
+@pytest_asyncio.fixture
+async def api(app: FastAPI, store: Store) -> AsyncIterator[Api]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://registry.test") as client:
+        yield Api(client)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from shared.events import (
     encode,
 )
 from support.consent_events import ACCOUNT, ADMINISTRATOR, CONTOSO, FABRIKAM, at, event, grant_event, tenant_event
-from tenant_registry import store
+from tenant_registry import merging
 from tenant_registry.access import Scope
 from tenant_registry.projection import TenantChange, Unexpected, facets_of, fold, project, state_of, words_of
 from tenant_registry.queries import TenantQuery, tenant_filter
@@ -98,6 +98,7 @@ def test_facets_name_set_status_and_apps_and_usable_ones_only_while_usable() -> 
     always = {
         "set:read-directory-data",
         "set:read-directory-data:granted",
+        "set:read-directory-data:v1",
         "status:granted",
         "app:search",
         "app:search:granted",
@@ -112,10 +113,10 @@ def test_words_are_compared_without_case_and_punctuation() -> None:
 
 def test_what_callers_search_for_is_not_remembered() -> None:
     scope = Scope(account_id="northwind")
-    before = store._words.cache_info()
+    before = merging._words.cache_info()
     for number in range(100):
         assert "$and" in tenant_filter(TenantQuery(scope=scope, text=f"word{number}"))
-    assert store._words.cache_info() == before
+    assert merging._words.cache_info() == before
     assert not hasattr(words_of, "cache_info")
 
 

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from importlib import metadata
 
 import httpx
@@ -16,7 +17,8 @@ from shared.indexes import Indexes
 from shared.kafka import Publisher
 from shared.lease import Lease
 from shared.topics import CONSENT_EVENTS, PERMISSION_STATUS, TENANTS, Topic
-from tenant_registry import routes
+from tenant_registry import fleet_routes, routes
+from tenant_registry.fleet import Fleet
 from tenant_registry.queries import Queries
 from tenant_registry.settings import Settings
 from tenant_registry.state_publisher import StatePublisher
@@ -66,6 +68,7 @@ def create_app(
         max_records=settings.projection.max_records,
     )
     issuer = httpx.AsyncClient(timeout=5.0)
+    fleet = Fleet(database, clock=lambda: datetime.now(UTC))
     indexes = Indexes(store.create_indexes)
 
     @asynccontextmanager
@@ -73,6 +76,7 @@ def create_app(
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(issuer)
             stack.push_async_callback(mongo.close, database)
+            stack.push_async_callback(fleet.close)
             stack.push_async_callback(publisher.close)
             tasks = {"projection": indexes.before(consumer.run)}
             if settings.state.enabled:
@@ -90,7 +94,9 @@ def create_app(
         redoc_url=None,
     )
     verifier = TokenVerifier.from_settings(settings.auth, issuer)
-    app.include_router(routes.router(Queries(database), bearer(verifier)))
+    caller, queries = bearer(verifier), Queries(database)
+    app.include_router(routes.router(queries, caller))
+    app.include_router(fleet_routes.router(queries, fleet, caller))
     checks = {
         "mongo": lambda: mongo.ping(database),
         "indexes": indexes.check,

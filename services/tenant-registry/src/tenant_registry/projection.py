@@ -180,11 +180,17 @@ def facets_of(grant: Fields) -> list[str]:
     """What a tenant can be found by because of this grant; see ``queries``."""
     permission_set_id, status = grant["permission_set_id"], grant["status"]
     facets = [f"set:{permission_set_id}", f"set:{permission_set_id}:{status}", f"status:{status}"]
+    facets.append(version_facet(permission_set_id, grant["version"]))
     for app_id in grant["apps"]:
         facets += [f"app:{app_id}", f"app:{app_id}:{status}"]
         if grant["usable"]:
             facets.append(f"usable:{app_id}")
     return facets
+
+
+def version_facet(permission_set_id: str, version: int) -> str:
+    """The facet of a grant's version; no status looks like it, for none has a digit."""
+    return f"set:{permission_set_id}:v{version}"
 
 
 def words_of(*texts: str | None) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Reading the registry: every query runs on an index, in the index's order, page by page from a key onwards."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from shared.events import TenantState, canonical_tenant_id, tenant_key
 from tenant_registry.access import Scope
-from tenant_registry.projection import PREFIX_LENGTH, state_of, words_of
+from tenant_registry.projection import PREFIX_LENGTH, state_of, version_facet, words_of
 
 if TYPE_CHECKING:
     from shared.mongo import Collection, Database, Document
@@ -24,12 +24,18 @@ _NEWEST_FIRST = [("occurred_at", -1), ("revision", -1), ("_id", -1)]
 
 @dataclass(frozen=True, kw_only=True)
 class TenantQuery:
-    """Which tenants: conditions on a grant must hold for one and the same grant."""
+    """Which tenants: conditions on a grant must hold for one and the same grant.
+
+    ``version`` is that of the grant of ``permission_set_id``, and needs it. ``not_consented`` is a set of which the
+    tenant has no grant, or only one that is revoked.
+    """
 
     scope: Scope
     app_id: str | None = None
     permission_set_id: str | None = None
     status: str | None = None
+    version: int | None = None
+    not_consented: str | None = None
     usable: bool = False
     text: str | None = None
     after: str | None = None
@@ -57,11 +63,18 @@ class HistoryPosition:
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryQuery:
-    """Which rows. ``tenant_id`` needs ``account_id``; ``app_id`` keeps rows that name the app before or after."""
+    """Which rows. ``tenant_id`` needs ``account_id``; ``app_id`` keeps rows that name the app before or after.
+
+    ``permission_set_id`` needs ``tenant_id``. ``since`` is in, ``until`` is not.
+    """
 
     account_id: str | None
     tenant_id: str | None = None
     app_id: str | None = None
+    type: str | None = None
+    permission_set_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
     before: HistoryPosition | None = None
 
 
@@ -74,8 +87,20 @@ class Queries:
 
     async def find_tenants(self, query: TenantQuery, *, limit: int) -> list[TenantState]:
         """The next tenants in the order of (account, tenant id), which no change of a tenant disturbs."""
-        cursor = self.tenants.find(tenant_filter(query)).sort("_id", 1).limit(limit)
-        return [_visible(document, query.scope) for document in await cursor.to_list(limit)]
+        return [_visible(document, query.scope) for document in await self.find_documents(query, limit=limit)]
+
+    async def find_documents(
+        self, query: TenantQuery, *, limit: int, fields: Mapping[str, int] | None = None
+    ) -> "list[Document]":
+        """The same as they are stored, or some of their fields; of whoever reads all grants of a tenant."""
+        combinations = await self._combinations(query.not_consented) if query.not_consented is not None else None
+        cursor = self.tenants.find(tenant_filter(query, combinations), fields).sort("_id", 1).limit(limit)
+        return list(await cursor.to_list(limit))
+
+    async def _combinations(self, permission_set_id: str) -> list[str]:
+        """What tenants have consented to, as far as this set isn't in it: few values, read from the index alone."""
+        found = await self.tenants.distinct("consents")
+        return [each for each in found if each is not None and permission_set_id not in each.split()]
 
     async def tenants_with_id(self, scope: Scope, tenant_id: str, *, limit: int = 10) -> list[TenantState]:
         """The tenant as each account in scope knows it; more than one only across accounts."""
@@ -93,8 +118,11 @@ class Queries:
         return list(await cursor.to_list(limit))
 
 
-def tenant_filter(query: TenantQuery) -> dict[str, Any]:
-    """The filter of a query; the indexes ``facets``, ``search`` and ``_id`` answer it in order of ``_id``."""
+def tenant_filter(query: TenantQuery, combinations: Sequence[str] | None = None) -> dict[str, Any]:
+    """The filter; the indexes ``facets``, ``search``, ``consents`` and ``_id`` answer it in order of ``_id``.
+
+    ``combinations`` are the values of ``consents`` that ``not_consented`` means.
+    """
     result: dict[str, Any] = {"removed": False}
     app_id = query.scope.app_id or query.app_id
     permission_set_id, status = query.permission_set_id, query.status
@@ -104,6 +132,8 @@ def tenant_filter(query: TenantQuery) -> dict[str, Any]:
         if app_id:
             # Facets say that some grant names the app; the set's own grant must.
             result[f"grants.{permission_set_id}.apps"] = app_id
+        if query.version is not None:
+            facets.append(version_facet(permission_set_id, query.version))
     elif status and not app_id:
         facets.append(f"status:{status}")
     if app_id:
@@ -112,6 +142,8 @@ def tenant_filter(query: TenantQuery) -> dict[str, Any]:
             facets.append(f"usable:{app_id}")
     if facets:
         result["facets"] = facets[0] if len(facets) == 1 else {"$all": facets}
+    if combinations is not None:
+        result["consents"] = {"$in": list(combinations)}
     result |= _text_filter(query.text or "")
     position: dict[str, Any] = {}
     if query.scope.account_id is not None:
@@ -137,24 +169,36 @@ def _text_filter(text: str) -> dict[str, Any]:
 
 
 def history_filter(query: HistoryQuery) -> dict[str, Any]:
-    """The filter of a query; the indexes ``tenant``, ``account`` and ``newest`` answer it, newest first."""
+    """The filter of a query; the indexes ``tenant``, ``type``, ``account`` and ``newest`` answer it, newest first."""
     result: dict[str, Any] = {}
     if query.account_id is not None:
         result["account_id"] = query.account_id
     if query.tenant_id is not None:
         result["tenant_id"] = query.tenant_id
+    if query.type is not None:
+        result["type"] = query.type
+    times: dict[str, Any] = {}
+    if query.since is not None:
+        times["$gte"] = query.since
+    if query.until is not None:
+        times["$lt"] = query.until
     alternatives: list[dict[str, Any]] = []
+    if query.permission_set_id is not None:
+        one, several = {"permission_set_id": query.permission_set_id}, {"permission_set_ids": query.permission_set_id}
+        alternatives.append({"$or": [one, several]})
     if query.app_id is not None:
         alternatives.append({"$or": [{"apps": query.app_id}, {"previous_apps": query.app_id}]})
     if query.before is not None:
         at, revision, row_id = query.before.occurred_at, query.before.revision, query.before.id
-        result["occurred_at"] = {"$lte": at}
+        times["$lte"] = at
         older: list[dict[str, Any]] = [
             {"occurred_at": {"$lt": at}},
             {"revision": {"$lt": revision}},
             {"revision": revision, "_id": {"$lt": row_id}},
         ]
         alternatives.append({"$or": older})
+    if times:
+        result["occurred_at"] = times
     return result | ({"$and": alternatives} if alternatives else {})
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -11,20 +12,20 @@ from shared.cursors import cursor_of, position_of
 from shared.events import Slug, TenantState, canonical_tenant_id
 from shared.problems import Problem, not_found
 from tenant_registry.access import Scope, require_app, scope_of
-from tenant_registry.queries import HistoryPosition, HistoryQuery, Queries, TenantQuery
-from tenant_registry.views import (
-    TENANT_EXAMPLE,
-    HistoryEntry,
-    HistoryPage,
+from tenant_registry.parameters import (
+    HistoryFilters,
+    HistoryParameters,
     PageParameters,
-    ProblemDetails,
-    TenantPage,
+    TenantFilters,
+    TenantHistoryParameters,
     TenantParameters,
 )
+from tenant_registry.queries import HistoryPosition, HistoryQuery, Queries, TenantQuery
+from tenant_registry.views import TENANT_EXAMPLE, HistoryPage, ProblemDetails, TenantPage, entry_of
 
 Caller = Callable[[Request], Awaitable[Principal]]
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemDetails, "content": {"application/problem+json": {}}, "description": text}
     for status, text in {
         401: "No valid access token",
@@ -49,24 +50,15 @@ AccountFilter = Annotated[Slug | None, Query(description="The account, for staff
 
 def router(queries: Queries, caller: Caller) -> APIRouter:
     """The routes; ``caller`` names who asks."""
-    routes = APIRouter(prefix="/v1", responses=_PROBLEMS)
+    routes = APIRouter(prefix="/v1", responses=PROBLEMS)
     who = Annotated[Principal, Depends(caller)]
 
     @routes.get("/tenants", tags=["tenants"])
     async def list_tenants(principal: who, parameters: Annotated[TenantParameters, Query()]) -> TenantPage:
         """Tenants, each with its grants. Conditions on set, app and status hold for one and the same grant."""
-        scope = scope_of(principal, account_id=parameters.account_id)
-        if parameters.app_id is not None:
-            require_app(scope, parameters.app_id)
-        query = TenantQuery(
-            scope=scope,
-            app_id=parameters.app_id,
-            permission_set_id=parameters.permission_set_id,
-            status=parameters.status,
-            text=parameters.q,
-            after=position_of(parameters.cursor, str),
-        )
-        return await _tenant_page(queries, query, parameters.limit)
+        query = tenants_wanted(principal, parameters)
+        after = position_of(parameters.cursor, str)
+        return await _tenant_page(queries, replace(query, after=after), parameters.limit)
 
     @routes.get(
         "/tenants/{tenant_id}",
@@ -90,17 +82,18 @@ def router(queries: Queries, caller: Caller) -> APIRouter:
 
     @routes.get("/tenants/{tenant_id}/history", tags=["history"], response_model_exclude_unset=True)
     async def tenant_history(
-        principal: who, tenant_id: TenantIdPath, parameters: Annotated[PageParameters, Query()]
+        principal: who, tenant_id: TenantIdPath, parameters: Annotated[TenantHistoryParameters, Query()]
     ) -> HistoryPage:
         """What happened to a tenant, newest first; for an app, what concerned that app. Outlives a removal."""
         scope = scope_of(principal, account_id=parameters.account_id)
         account_id = scope.account_id
         if account_id is None or scope.app_id is not None:
             account_id = (await _one(queries, scope, tenant_id)).account_id
-        query = HistoryQuery(
-            account_id=account_id,
+        query = replace(
+            history_wanted(account_id, parameters),
             tenant_id=tenant_id,
             app_id=scope.app_id,
+            permission_set_id=parameters.permission_set_id,
             before=position_of(parameters.cursor, HistoryPosition),
         )
         page = await _history_page(queries, query, parameters.limit)
@@ -109,13 +102,14 @@ def router(queries: Queries, caller: Caller) -> APIRouter:
         return page
 
     @routes.get("/history", tags=["history"], response_model_exclude_unset=True)
-    async def history(principal: who, parameters: Annotated[PageParameters, Query()]) -> HistoryPage:
+    async def history(principal: who, parameters: Annotated[HistoryParameters, Query()]) -> HistoryPage:
         """What happened in an account, newest first, failed attempts included. For people, not for apps."""
         scope = scope_of(principal, account_id=parameters.account_id)
         if scope.app_id is not None:
             raise Problem(403, "forbidden", "An app reads /v1/tenants/{tenant_id}/history of the tenants that name it.")
         before = position_of(parameters.cursor, HistoryPosition)
-        return await _history_page(queries, HistoryQuery(account_id=scope.account_id, before=before), parameters.limit)
+        query = replace(history_wanted(scope.account_id, parameters), before=before)
+        return await _history_page(queries, query, parameters.limit)
 
     @routes.get("/apps/{app_id}/tenants", tags=["apps"])
     async def app_tenants(
@@ -133,6 +127,31 @@ def router(queries: Queries, caller: Caller) -> APIRouter:
     return routes
 
 
+def tenants_wanted(principal: Principal, filters: TenantFilters) -> TenantQuery:
+    """The query of these filters, within what the caller may read.
+
+    Raises:
+        Problem: 403 without a role that reads, or for another app; 404 for another account.
+    """
+    scope = scope_of(principal, account_id=filters.account_id)
+    if filters.app_id is not None:
+        require_app(scope, filters.app_id)
+    return TenantQuery(
+        scope=scope,
+        app_id=filters.app_id,
+        permission_set_id=filters.permission_set_id,
+        status=filters.status,
+        version=filters.version,
+        not_consented=filters.not_consented,
+        text=filters.q,
+    )
+
+
+def history_wanted(account_id: str | None, filters: HistoryFilters) -> HistoryQuery:
+    """The query of these filters in an account."""
+    return HistoryQuery(account_id=account_id, type=filters.type, since=filters.since, until=filters.until)
+
+
 async def _tenant_page(queries: Queries, query: TenantQuery, limit: int) -> TenantPage:
     found = await queries.find_tenants(query, limit=limit + 1)
     items = found[:limit]
@@ -142,9 +161,7 @@ async def _tenant_page(queries: Queries, query: TenantQuery, limit: int) -> Tena
 async def _history_page(queries: Queries, query: HistoryQuery, limit: int) -> HistoryPage:
     found = await queries.find_history(query, limit=limit + 1)
     rows = found[:limit]
-    items = [
-        HistoryEntry.model_validate({**row, "id": row["_id"], "revision": row["revision"] or None}) for row in rows
-    ]
+    items = [entry_of(row) for row in rows]
     return HistoryPage(items=items, next_cursor=cursor_of(HistoryPosition.of(rows[-1])) if len(found) > limit else None)
 
 

@@ -7,7 +7,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import bson
@@ -17,7 +16,8 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from shared.events import TenantState, tenant_key
-from tenant_registry.projection import PREFIX_LENGTH, Profile, Projected, TenantChange, facets_of, state_of, words_of
+from tenant_registry.merging import FOUND_BY, VERSIONED, pipeline_of
+from tenant_registry.projection import Projected, TenantChange, state_of
 
 if TYPE_CHECKING:
     from shared.mongo import Collection, Database, Document
@@ -30,6 +30,8 @@ TENANT_INDEXES = [
     IndexModel([("facets", ASCENDING), ("_id", ASCENDING)], name="facets"),
     IndexModel([("profile.prefixes", ASCENDING), ("_id", ASCENDING)], name="search"),
     IndexModel([("tenant_id", ASCENDING), ("_id", ASCENDING)], name="tenant"),
+    # No index finds what is absent: who has not consented to a set is found by what each tenant has consented to.
+    IndexModel([("consents", ASCENDING), ("_id", ASCENDING)], name="consents"),
     # Since when a state waits. A further change leaves it as it is, so the index isn't touched by each write.
     IndexModel([("state_pending", ASCENDING)], name="state_pending", sparse=True),
 ]
@@ -37,10 +39,9 @@ _NEWEST_FIRST = [("occurred_at", DESCENDING), ("revision", DESCENDING), ("_id", 
 HISTORY_INDEXES = [
     IndexModel(_NEWEST_FIRST, name="newest"),
     IndexModel([("account_id", ASCENDING), *_NEWEST_FIRST], name="account"),
+    IndexModel([("account_id", ASCENDING), ("type", ASCENDING), *_NEWEST_FIRST], name="type"),
     IndexModel([("account_id", ASCENDING), ("tenant_id", ASCENDING), *_NEWEST_FIRST], name="tenant"),
 ]
-
-Expression = Any
 
 
 class Unstorable(ValueError):
@@ -80,6 +81,8 @@ class Store:
             {"state_pending": {"$type": "objectId"}},
             [{"$set": {"state_mark": "$state_pending", "state_pending": "$$NOW"}}],
         )
+        # Tenants were not found by version or by what they lack at first.
+        await self.tenants.update_many({"consents": {"$exists": False}}, [VERSIONED, {"$set": FOUND_BY}])
 
     async def write(self, changes: Sequence[TenantChange], rows: Sequence[Mapping[str, Any]]) -> None:
         """Make changes and history rows durable, at most one change per tenant.
@@ -174,79 +177,3 @@ def _pending(document: "Document") -> PendingState:
 
 def _errors(error: BulkWriteError) -> "list[Document]":
     return list(error.details.get("writeErrors", ()))
-
-
-def pipeline_of(change: TenantChange) -> list[dict[str, Any]]:
-    """The update that merges a change into a document, whatever the document is.
-
-    A missing field compares as smaller than any number, so a new document needs no case of its own.
-    """
-    newer = {"$lt": ["$revision", change.revision]}
-    applies: list[Expression] = [newer]
-    head: dict[str, Expression] = {
-        "account_id": change.account_id,
-        "tenant_id": change.tenant_id,
-        "revision": {"$max": ["$revision", change.revision]},
-        "updated_at": {"$cond": [newer, change.updated_at, "$updated_at"]},
-        "cloud": {"$cond": [newer, {"$literal": change.cloud}, "$cloud"]},
-    }
-    parts: dict[str, Expression] = {}
-    if change.profile is not None:
-        guard = {"$lt": [{"$max": ["$profile.revision", "$removed_revision"]}, change.profile.revision]}
-        applies.append(guard)
-        parts["profile"] = _choose(guard, _profile(change.profile), "$profile")
-    guards: list[Expression] = []
-    for permission_set_id, grant in change.grants.items():
-        path = f"grants.{permission_set_id}"
-        guard = {"$lt": [{"$max": [f"${path}.revision", "$removed_revision"]}, grant["revision"]]}
-        guards.append(guard)
-        parts[path] = _choose(guard, {**grant, "facets": facets_of(grant)}, f"${path}")
-    applies += guards
-    removed = {"$ifNull": ["$removed", False]}
-    if change.removed_revision:
-        applies.append({"$lt": ["$removed_revision", change.removed_revision]})
-        head["removed_revision"] = {"$max": ["$removed_revision", change.removed_revision]}
-    else:
-        head["removed"] = {"$cond": [{"$or": guards}, False, removed]} if guards else removed
-    changed = {"$or": applies}
-    head["state_pending"] = {"$cond": [changed, {"$ifNull": ["$state_pending", "$$NOW"]}, "$state_pending"]}
-    head["state_mark"] = {"$cond": [changed, ObjectId(), "$state_mark"]}
-    if change.removed_revision:
-        return [{"$set": head}, *_REMOVAL, {"$set": parts}, {"$set": {"facets": _FACETS, "removed": _NO_GRANTS}}]
-    return [{"$set": {**head, **parts}}, *([{"$set": {"facets": _FACETS}}] if guards else [])]
-
-
-def _choose(guard: Expression, new: object, old: str) -> Expression:
-    return {"$cond": [guard, {"$literal": new}, old]}
-
-
-# A tenant's events come together, and all bring its name. What callers search for is never kept.
-_words = lru_cache(maxsize=4_096)(words_of)
-
-
-def _profile(profile: Profile) -> "Document":
-    words = _words(profile.tenant_name, profile.primary_domain)
-    return {
-        "revision": profile.revision,
-        "tenant_name": profile.tenant_name,
-        "primary_domain": profile.primary_domain,
-        "words": words,
-        "prefixes": sorted({word[:PREFIX_LENGTH] for word in words}),
-    }
-
-
-_GRANTS = {"$objectToArray": {"$ifNull": ["$grants", {}]}}
-_REMOVAL: list[dict[str, Any]] = [
-    {
-        "$set": {
-            "grants": {
-                "$arrayToObject": {
-                    "$filter": {"input": _GRANTS, "cond": {"$gt": ["$$this.v.revision", "$removed_revision"]}}
-                }
-            },
-            "profile": {"$cond": [{"$gt": ["$profile.revision", "$removed_revision"]}, "$profile", "$$REMOVE"]},
-        }
-    }
-]
-_FACETS = {"$reduce": {"input": _GRANTS, "initialValue": [], "in": {"$concatArrays": ["$$value", "$$this.v.facets"]}}}
-_NO_GRANTS = {"$eq": [{"$ifNull": ["$grants", {}]}, {}]}

@@ -1,14 +1,11 @@
 """The JSON of the read API. A tenant is a ``shared.events.TenantState``: the same on HTTP and on Kafka."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.events import Actor, HeldApp, Permission, Slug, TenantState
-
-Status = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{0,63}$")]
-Cursor = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+from shared.events import Actor, HeldApp, Permission, TenantState
 
 TENANT_EXAMPLE: dict[str, Any] = {
     "account_id": "northwind",
@@ -67,6 +64,30 @@ HISTORY_EXAMPLE: dict[str, Any] = {
 }
 
 
+FLEET_EXAMPLE: dict[str, Any] = {
+    "account_id": "northwind",
+    "tenants": 3,
+    "statuses": {"granted": 2, "partial": 1, "revoked": 1},
+    "permission_sets": [
+        {
+            "permission_set_id": "read-directory-data",
+            "statuses": {"granted": 2, "revoked": 1},
+            "versions": {"1": 2},
+            "not_consented": 1,
+        },
+        {
+            "permission_set_id": "manage-accounts",
+            "statuses": {"partial": 1},
+            "versions": {"1": 1},
+            "not_consented": 2,
+        },
+    ],
+    "counted_at": "2026-11-23T13:00:02Z",
+}
+
+ACCOUNT_EXAMPLE: dict[str, Any] = {"account_id": "northwind", "tenants": 3, "attention": 2}
+
+
 class TenantPage(BaseModel):
     """Some tenants, and where the next ones begin."""
 
@@ -101,6 +122,7 @@ class HistoryEntry(BaseModel):
     stage: str | None = None
     error_code: str | None = None
     detail: str | None = Field(None, description="What exactly did not hold, for support.")
+    resource_app_id: str | None = Field(None, description="App id of the API that the tenant lacks.")
     versions: dict[str, int] | None = None
     channel: str | None = Field(None, description="Where a run was started: console, api, app or invitation.")
     requested_by: str | None = None
@@ -125,6 +147,11 @@ class HistoryEntry(BaseModel):
     occurred_at: AwareDatetime
 
 
+def entry_of(row: Mapping[str, Any]) -> HistoryEntry:
+    """The entry of a stored row."""
+    return HistoryEntry.model_validate({**row, "id": row["_id"], "revision": row["revision"] or None})
+
+
 class HistoryPage(BaseModel):
     """Some entries, newest first, and where the next ones begin."""
 
@@ -144,26 +171,41 @@ class ProblemDetails(BaseModel):
     detail: str
 
 
-class PageParameters(BaseModel):
-    """Parameters that all lists have; one that a list doesn't know is an error, not ignored."""
+class SetCountsShown(BaseModel):
+    """One permission set over the tenants of a fleet."""
 
-    model_config = ConfigDict(extra="forbid")
+    permission_set_id: str
+    statuses: dict[str, int] = Field(description="Tenants by the status of their grant of this set.")
+    versions: dict[int, int] = Field(description="Tenants by the accepted version; revoked grants are not counted.")
+    not_consented: int = Field(description="Tenants without a grant of this set, or with a revoked one.")
 
-    limit: int = Field(50, ge=1, le=200, description="Most items on the page.")
-    cursor: Cursor | None = Field(None, description="`next_cursor` of the page before.")
-    account_id: Slug | None = Field(None, description="Only this account (for staff and apps, who read across them).")
+
+class FleetShown(BaseModel):
+    """How many tenants there are, and how they stand. Sets that no tenant ever consented to are not in here."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [FLEET_EXAMPLE]})
+
+    account_id: str | None = Field(description="Null over all accounts.")
+    tenants: int
+    statuses: dict[str, int] = Field(description="Tenants with some grant of that status.")
+    permission_sets: Sequence[SetCountsShown]
+    counted_at: AwareDatetime = Field(description="Large fleets are counted now and then, not at each request.")
 
 
-class TenantParameters(PageParameters):
-    """Parameters of the list of tenants."""
+class AccountShown(BaseModel):
+    """An account with tenants. Counts end at 1001, which stands for more than 1000."""
 
-    app_id: Slug | None = Field(None, description="Tenants with a grant that names this app.", examples=["search"])
-    permission_set_id: Slug | None = Field(None, description="Tenants with a grant of this permission set.")
-    status: Status | None = Field(
-        None,
-        description="Tenants with a grant of this status (that one, if app or set are named).",
-        examples=["granted"],
-    )
-    q: str | None = Field(
-        None, max_length=200, description="Beginnings of words of the tenant's name or domain, or its whole id."
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [ACCOUNT_EXAMPLE]})
+
+    account_id: str
+    tenants: int
+    attention: int = Field(description="Tenants with a grant that is partial, revoked or asks for more.")
+
+
+class AccountPage(BaseModel):
+    """Some accounts, and where the next ones begin."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [ACCOUNT_EXAMPLE], "next_cursor": None}]})
+
+    items: Sequence[AccountShown]
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last one.")
