@@ -1,9 +1,9 @@
-"""``python -m bench [projection|delivery|isolation|latency|probes ...]``: run some of the benchmarks, or all."""
+"""``python -m bench [NAME ...]``: run some of the benchmarks, or all."""
 
 import argparse
 import importlib
 
-NAMES = ("projection", "delivery", "isolation", "latency", "probes")
+NAMES = ("projection", "delivery", "isolation", "latency", "probes", "screen")
 
 
 def main() -> None:

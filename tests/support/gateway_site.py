@@ -31,7 +31,13 @@ class Site:
         transport = httpx.ASGITransport(self.app)
         return Visit(httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL), self, origin, fetch_site)
 
-    async def signed_in(self, account_id: str = "northwind", *roles: str, subject: str = "operator-1") -> "Visit":
+    async def signed_in(
+        self,
+        account_id: str = "northwind",
+        *roles: str,
+        subject: str = "operator-1",
+        access_token: str = "AT.secret",
+    ) -> "Visit":
         """A browser of a person of the account."""
         principal = Principal(
             subject=subject,
@@ -42,7 +48,7 @@ class Site:
             expires_at=int(time()) + 3_600,
         )
         identity = Identity(
-            principal=principal, name=f"{subject} by name", access_token="AT.secret", id_token="IT.secret"
+            principal=principal, name=f"{subject} by name", access_token=access_token, id_token="IT.secret"
         )
         visit = self.browser()
         visit.cookie = await self.sessions.start(identity, replacing=None)

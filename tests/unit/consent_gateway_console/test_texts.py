@@ -17,7 +17,7 @@ TEXTS = _texts(LANGUAGE)
 # What the pages show besides the consent flow's own refusals.
 PAGES = {
     *Kind,
-    *("form_refused", "issuer_unavailable", "store_unavailable", "internal"),
+    *("form_refused", "issuer_unavailable", "store_unavailable", "registry_unavailable", "internal"),
     *("sign_in_unknown", "sign_in_cancelled", "sign_in_failed", "no_access"),
 }
 CHOSEN = {
@@ -31,8 +31,10 @@ CHOSEN = {
     *(f"note.{kind}" for kind in (DIRECTORY_ROLE, LICENCE, RESOURCE)),
     *(f"invitations.status.{status}" for status in InvitationStatus),
     *(f"invitations.error.{error}" for error in ("malformed", "invalid", "too_many")),
+    *(f"many.error.{error}" for error in ("malformed", "invalid", "too_many")),
     *(f"{part}.{status}" for part in ("transfers.status", "attempt.transfer") for status in TransferStatus),
     *(f"history.channel.{channel}" for channel in Channel),
+    *(f"history.why.{reason}" for reason in Reason),
     *(f"history.actor.{kind}" for kind in ("user", "administrator", "app", "system")),
     *(f"history.type.Permission{change}" for change in ("Granted", "Changed", "Blocked", "Revoked")),
     *(f"history.type.{kind}" for kind in ("TenantUpdated", "TenantRemoved", "ConsentFailed")),

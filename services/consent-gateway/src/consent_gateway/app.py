@@ -12,18 +12,24 @@ from consent_gateway.errors import Refused
 from consent_gateway.settings import Settings
 from consent_gateway.web import (
     api,
+    api_checks,
     api_functions,
     api_invitations,
+    api_planned,
     api_transfers,
     callbacks,
     console,
+    console_fleet,
     console_grants,
     console_history,
     console_invitations,
+    console_many,
+    console_planned,
     console_transfers,
     invite_pages,
     signin,
 )
+from consent_gateway.web.fleet_reader import FleetReader
 from consent_gateway.web.guard import Gate
 from consent_gateway.web.oidc import Provider
 from consent_gateway.web.pages import Pages
@@ -91,6 +97,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.core = core
     app.add_exception_handler(Refused, api.on_refused)
     caller = bearer(TokenVerifier.from_settings(settings.auth, issuer))
+    app.include_router(api_planned.router(caller, catalog=core.catalog, asked=core.store.asked))
+    app.include_router(api_checks.router(caller, grants=core.store.grants, clock=utc_now))
     app.include_router(api_functions.router(caller, catalog=core.catalog, tenants=core.store.grants))
     app.include_router(api_invitations.router(caller, core.flow.invitations, core.flow.confirmations))
     app.include_router(api_transfers.router(caller, core.flow.transfers))
@@ -174,6 +182,22 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
         )
     )
     registry = Registry(settings.registry_url, issuer)
+    reader = FleetReader(settings.registry_url, issuer)
+    app.include_router(console_fleet.router(gate=gate, pages=pages, catalog=catalog, reader=reader))
+    app.include_router(console_planned.router(gate=gate, pages=pages, catalog=catalog, asked=core.store.asked))
     app.include_router(
-        console_history.router(gate=gate, pages=pages, catalog=catalog, registry=registry, people=core.store.people)
+        console_many.router(
+            gate=gate,
+            pages=pages,
+            catalog=catalog,
+            reader=reader,
+            grants=core.store.grants,
+            invitations=core.flow.invitations,
+            clock=utc_now,
+        )
+    )
+    app.include_router(
+        console_history.router(
+            gate=gate, pages=pages, catalog=catalog, registry=registry, reader=reader, people=core.store.people
+        )
     )

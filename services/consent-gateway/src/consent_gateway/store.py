@@ -14,6 +14,7 @@ from consent_gateway.consent.invitation_store import InvitationStore
 from consent_gateway.consent.proof import Administrator
 from consent_gateway.consent.transfer_records import TransferRecords
 from consent_gateway.errors import Kind, Refused
+from consent_gateway.grants.asked_store import AskedStore
 from consent_gateway.grants.grants import Grant, Tenant, accept
 from consent_gateway.grants.ledger import Books, Change, Ledger, Turn
 from consent_gateway.grants.store import GrantStore
@@ -33,6 +34,7 @@ class Store:
     def __init__(self, database: "Database", catalog: Catalog, ledger: Ledger) -> None:
         self.attempts = AttemptStore(database)
         self.grants = GrantStore(database)
+        self.asked = AskedStore(database)
         self.people = People(database)
         self.invitations = InvitationStore(database)
         self.invited = InvitationRecords(ledger, catalog, self.attempts, self.invitations)
@@ -44,6 +46,7 @@ class Store:
         """All indexes; again and again without harm."""
         await self.attempts.create_indexes()
         await self.grants.create_indexes()
+        await self.asked.create_indexes()
         await self.invitations.create_indexes()
         await self.transfers.create_indexes()
         await self._ledger.outbox.create_indexes()

@@ -1,5 +1,6 @@
 """Invitations in MongoDB: a link is kept as a hash, and each step from one status to the next happens once."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from pymongo import ASCENDING, DESCENDING
 
 from consent_gateway.consent.attempts import Proven
 from consent_gateway.consent.invited import Invitation, InvitationStatus
+from shared.mongo import transaction
 
 if TYPE_CHECKING:
     from shared.mongo import Collection, Database, Document, Session
@@ -20,6 +22,7 @@ class InvitationStore:
     """The invitations."""
 
     def __init__(self, database: "Database") -> None:
+        self._database = database
         self._invitations: Collection = database["invitations"]
 
     async def create_indexes(self) -> None:
@@ -28,15 +31,17 @@ class InvitationStore:
         await self._invitations.create_index([("account_id", ASCENDING), ("_id", DESCENDING)])
         await self._invitations.create_index("purge_at", expireAfterSeconds=0)
 
-    async def insert(self, invitation: Invitation, *, token_hash: str) -> None:
-        """Keep a new invitation."""
-        document = asdict(invitation)
-        document["_id"] = document.pop("id")
-        document["status"] = str(invitation.status)
-        document["permission_set_ids"] = list(invitation.permission_set_ids)
-        await self._invitations.insert_one(
-            document | {"token_hash": token_hash, "purge_at": invitation.expires_at + KEEP}
-        )
+    async def insert(self, invitations: Sequence[tuple[Invitation, str]]) -> None:
+        """Keep new invitations, each with the hash of its token: all of them, or none."""
+        documents = [_document(invitation, token_hash) for invitation, token_hash in invitations]
+        if len(documents) == 1:
+            await self._invitations.insert_one(documents[0])
+            return
+
+        async def work(session: "Session") -> None:
+            await self._invitations.insert_many(documents, session=session)
+
+        await transaction(self._database, work)
 
     async def open_of(self, account_id: str, *, now: datetime) -> int:
         """How many of the account's invitations wait to be opened."""
@@ -98,6 +103,14 @@ class InvitationStore:
         # Also where nothing differs it is written: a revocation at the same moment then conflicts.
         change = {"$set": fields, "$inc": {"counter": 1}}
         return bool((await self._invitations.update_one(where, change, session=session)).matched_count)
+
+
+def _document(invitation: Invitation, token_hash: str) -> "Document":
+    document = asdict(invitation)
+    document["_id"] = document.pop("id")
+    document["status"] = str(invitation.status)
+    document["permission_set_ids"] = list(invitation.permission_set_ids)
+    return document | {"token_hash": token_hash, "purge_at": invitation.expires_at + KEEP}
 
 
 def _of(document: "Document | None") -> Invitation | None:

@@ -25,14 +25,16 @@ from consent_gateway.people import administrator_id, user_id
 log = structlog.get_logger(__name__)
 
 LIFE = timedelta(days=7)
-MOST_PENDING = 100
+MOST_PENDING = 1_000
+# Made at once.
+MOST_TOGETHER = 200
 
 
 class Store(Protocol):
     """Where invitations are."""
 
-    async def insert(self, invitation: Invitation, *, token_hash: str) -> None:
-        """Keep a new invitation."""
+    async def insert(self, invitations: Sequence[tuple[Invitation, str]]) -> None:
+        """Keep new invitations, each with the hash of its token."""
 
     async def open_of(self, account_id: str, *, now: datetime) -> int:
         """How many of the account's invitations wait to be opened."""
@@ -123,28 +125,55 @@ class Invitations:
         Raises:
             Refused: invalid (an unknown set), malformed (tenant id), too_many (invitations wait to be opened).
         """
+        made = await self._create(requester, permission_set_ids, [self._starts.named_tenant(tenant_id)], name)
+        return made[0]
+
+    async def create_many(
+        self,
+        requester: Requester,
+        *,
+        permission_set_ids: Sequence[str],
+        tenant_ids: Sequence[str],
+        name: str | None = None,
+    ) -> list[tuple[InvitationView, str]]:
+        """An invitation for each of the tenants, in their order; all of them are made, or none. As ``create``.
+
+        Raises:
+            Refused: as ``create``; invalid, also for no tenant, or for more than ``MOST_TOGETHER``.
+        """
+        named = list(dict.fromkeys(self._starts.named_tenant(tenant_id) for tenant_id in tenant_ids))
+        if not named or None in named or len(named) > MOST_TOGETHER:
+            raise Refused(Kind.INVALID, f"Name at least one tenant, and at most {MOST_TOGETHER} at once.")
+        return await self._create(requester, permission_set_ids, named, name)
+
+    async def _create(
+        self, requester: Requester, permission_set_ids: Sequence[str], tenants: Sequence[str | None], name: str | None
+    ) -> list[tuple[InvitationView, str]]:
         wanted = self._starts.wanted(permission_set_ids)
-        named = self._starts.named_tenant(tenant_id)
         now = self._clock()
-        if await self._store.open_of(requester.account_id, now=now) >= MOST_PENDING:
+        if await self._store.open_of(requester.account_id, now=now) + len(tenants) > MOST_PENDING:
             raise Refused(Kind.TOO_MANY, "Revoke invitations that nobody needs any more, or wait until they expire.")
-        token = secrets.token_urlsafe(32)
-        invitation = Invitation(
-            # Ids sort by time: lists are read newest first.
-            id=f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}",
-            account_id=requester.account_id,
-            account_name=requester.account_name,
-            created_by=requester.subject,
-            permission_set_ids=wanted,
-            tenant_id=named,
-            status=InvitationStatus.PENDING,
-            created_at=now,
-            expires_at=now + LIFE,
-        )
+        invitations = [
+            Invitation(
+                # Ids sort by time: lists are read newest first.
+                id=f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}",
+                account_id=requester.account_id,
+                account_name=requester.account_name,
+                created_by=requester.subject,
+                permission_set_ids=wanted,
+                tenant_id=tenant_id,
+                status=InvitationStatus.PENDING,
+                created_at=now,
+                expires_at=now + LIFE,
+            )
+            for tenant_id in tenants
+        ]
+        tokens = [secrets.token_urlsafe(32) for _ in invitations]
         await self._people.remember(user_id(requester.account_id, requester.subject), name)
-        await self._store.insert(invitation, token_hash=hashed(token))
-        log.info("invitation.created", invitation_id=invitation.id, account_id=invitation.account_id)
-        return (await self._views([invitation]))[0], f"{self._rules.public_url}/invite/{token}"
+        await self._store.insert([(one, hashed(token)) for one, token in zip(invitations, tokens, strict=True)])
+        log.info("invitation.created", account_id=requester.account_id, invitation_ids=[one.id for one in invitations])
+        links = [f"{self._rules.public_url}/invite/{token}" for token in tokens]
+        return list(zip(await self._views(invitations), links, strict=True))
 
     async def of_account(self, account_id: str, *, limit: int, before: str | None = None) -> list[InvitationView]:
         """The account's invitations, newest first; ``before`` is the last id of the page before."""

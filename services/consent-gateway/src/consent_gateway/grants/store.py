@@ -58,7 +58,7 @@ class GrantStore:
         query: dict[str, Any] = {"account_id": account_id}
         if after is not None:
             query["tenant_id"] = {"$gt": after}
-        tenants = await self._tenants.find(query).sort("tenant_id", ASCENDING).to_list(limit)
+        tenants = await self._tenants.find(query).sort("tenant_id", ASCENDING).limit(limit).to_list(limit)
         ids = [tenant["tenant_id"] for tenant in tenants]
         found = self._grants.find({"account_id": account_id, "tenant_id": {"$in": ids}})
         grants = [grant_of(document) for document in await found.to_list(None)]
@@ -189,6 +189,21 @@ class GrantStore:
             {"_id": tenant_doc_id(account_id, tenant_id), "connected": True}, {"$min": {"settings.next_at": now}}
         )
         return bool(result.matched_count)
+
+    async def check_many(
+        self, account_id: str, tenant_ids: Ids[str], set_ids: Ids[str] | None = None, *, now: datetime
+    ) -> int:
+        """Make the account's grants on these tenants due, of all sets or of some; how many could be checked.
+
+        They are checked no faster than any others that are due.
+        """
+        tenants: dict[str, Any] = {"account_id": account_id, "tenant_id": {"$in": sorted(tenant_ids)}}
+        due = {**tenants, "check.next_at": {"$type": "date"}}
+        if set_ids is not None:
+            due["permission_set_id"] = {"$in": sorted(set_ids)}
+        result = await self._grants.update_many(due, _due_by(now))
+        await self._tenants.update_many({**tenants, "connected": True}, {"$min": {"settings.next_at": now}})
+        return int(result.matched_count)
 
     async def check_soon(self, tenant_id: str, set_ids: Ids[str], *, by: datetime) -> None:
         """Make the grants of these sets on the tenant, of whatever account, due by then."""

@@ -2,14 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from consent_gateway.consent.attempts import Requester
 from consent_gateway.consent.confirmations import Confirmations
-from consent_gateway.consent.invitations import Invitations
+from consent_gateway.consent.invitations import MOST_TOGETHER, Invitations
 from consent_gateway.consent.invited import InvitationView
 from consent_gateway.web.api_models import TENANT, Shown, problem_responses
 from shared.auth import Principal, Role, require
@@ -17,6 +17,21 @@ from shared.events import Slug
 from shared.problems import Problem
 
 Caller = Callable[[Request], Awaitable[Principal]]
+
+
+_EXAMPLE: dict[str, Any] = {
+    "id": "019ab1c2d3e4f5061728394a5b6c7d8e",
+    "status": "pending",
+    "url": "https://consent.example/invite/3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    "permission_set_ids": ["read-directory-data"],
+    "tenant_id": TENANT,
+    "result": None,
+    "reason": None,
+    "attempt_id": None,
+    "created_by": "operator-1",
+    "created_at": "2026-11-23T12:00:00Z",
+    "expires_at": "2026-11-30T12:00:00Z",
+}
 
 
 class InvitationWanted(BaseModel):
@@ -33,6 +48,18 @@ class InvitationWanted(BaseModel):
     )
 
 
+class InvitationsWanted(BaseModel):
+    """Invitations to be made, one for each tenant."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"permission_set_ids": ["read-directory-data"], "tenant_ids": [TENANT]}},
+    )
+
+    permission_set_ids: list[Slug] = Field(min_length=1, max_length=50)
+    tenant_ids: list[str] = Field(min_length=1, max_length=MOST_TOGETHER, description="GUIDs, each counted once.")
+
+
 class InvitationResult(Shown):
     """What the invited person proved."""
 
@@ -44,23 +71,7 @@ class InvitationResult(Shown):
 class InvitationShown(Shown):
     """An invitation."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "019ab1c2d3e4f5061728394a5b6c7d8e",
-                "status": "pending",
-                "url": "https://consent.example/invite/3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-                "permission_set_ids": ["read-directory-data"],
-                "tenant_id": TENANT,
-                "result": None,
-                "reason": None,
-                "attempt_id": None,
-                "created_by": "operator-1",
-                "created_at": "2026-11-23T12:00:00Z",
-                "expires_at": "2026-11-30T12:00:00Z",
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     id: str
     status: str = Field(description="pending, opened, awaiting_confirmation, succeeded, failed, revoked or expired.")
@@ -95,8 +106,20 @@ class InvitationShown(Shown):
         )
 
 
+class InvitationsMade(Shown):
+    """Invitations in the order of the tenants."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [_EXAMPLE]}})
+
+    items: list[InvitationShown]
+
+
 class InvitationPage(Shown):
     """Invitations, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"items": [{**_EXAMPLE, "url": None}], "next_cursor": None}}
+    )
 
     items: list[InvitationShown]
     next_cursor: str | None
@@ -119,6 +142,18 @@ def router(caller: Caller, invitations: Invitations, confirmations: Confirmation
         answer.headers["Location"] = f"/v1/invitations/{view.invitation.id}"
         answer.headers["Cache-Control"] = "no-store"
         return InvitationShown.of(view, url=url)
+
+    @routes.post("/batch", status_code=201, responses=problem_responses(422))
+    async def create_invitations(principal: who, wanted: InvitationsWanted, answer: Response) -> InvitationsMade:
+        """Make a link for each of many tenants: all of them, or none. Only the named tenant can use a link."""
+        requester = Requester(
+            account_id=_account(principal), account_name=principal.account_name, subject=principal.subject, app_id=None
+        )
+        made = await invitations.create_many(
+            requester, permission_set_ids=wanted.permission_set_ids, tenant_ids=wanted.tenant_ids
+        )
+        answer.headers["Cache-Control"] = "no-store"
+        return InvitationsMade(items=[InvitationShown.of(view, url=url) for view, url in made])
 
     @routes.get("")
     async def list_invitations(

@@ -118,6 +118,8 @@ class ConsentShown(Shown):
 class Accepted(Shown):
     """The change is made; apps are told as soon as it has gone through Kafka."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "accepted", "entra_url": None}})
+
     status: Literal["accepted"] = "accepted"
     entra_url: str | None = Field(
         None, description="Where an administrator takes the permissions away in Entra: a block leaves them there."

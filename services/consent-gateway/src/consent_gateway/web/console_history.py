@@ -2,20 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Protocol
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.people import administrator_id, user_id
+from consent_gateway.web.console_fleet import exported, is_staff
+from consent_gateway.web.fleet import cursor_in
+from consent_gateway.web.fleet_reader import FleetReader
 from consent_gateway.web.guard import SCREEN, Gate, person_of
 from consent_gateway.web.pages import Pages
 from consent_gateway.web.registry import Entry, Registry
 from consent_gateway.web.sessions import Session
-from shared.events import canonical_tenant_id
+from consent_gateway.web.timeline import TYPES, Timeline
 
 PATH = f"{SCREEN}/history"
-LONGEST_CURSOR = 1_000
 
 
 class Names(Protocol):
@@ -26,28 +27,55 @@ class Names(Protocol):
         raise NotImplementedError
 
 
-def router(*, gate: Gate, pages: Pages, catalog: Catalog, registry: Registry, people: Names) -> APIRouter:
-    """The page's one route."""
+def router(
+    *, gate: Gate, pages: Pages, catalog: Catalog, registry: Registry, reader: FleetReader, people: Names
+) -> APIRouter:
+    """The page, and the same as a file."""
     routes = gate.router()
     SignedIn = Annotated[Session, Depends(gate.person)]  # noqa: N806 - a type
 
     @routes.get(PATH)
     async def history(request: Request, session: SignedIn) -> Response:
         account_id = person_of(session).account_id
-        tenant_id = canonical_tenant_id(request.query_params.get("tenant", ""))
-        cursor = request.query_params.get("cursor", "")[:LONGEST_CURSOR] or None
-        found = await registry.history(tenant_id=tenant_id, access_token=session.identity.access_token, cursor=cursor)
-        ids = {entry.id: _person(entry, account_id) for entry in found.entries}
+        timeline = Timeline.of(request.query_params, catalog, staff=is_staff(session))
+        cursor = cursor_in(request.query_params)
+        found = await registry.history(
+            tenant_id=timeline.tenant_id,
+            access_token=session.identity.access_token,
+            cursor=cursor,
+            filters=timeline.asked,
+        )
+        ids = {entry.id: _person(entry, entry.account_id or account_id) for entry in found.entries}
         names = await people.names([one for one in ids.values() if one is not None])
         values: Mapping[str, object] = {
             "history": found,
-            "tenant_id": tenant_id,
+            "timeline": timeline,
+            "types": TYPES,
+            "staff": is_staff(session),
+            "catalog": catalog,
             "who": {entry_id: names.get(person or "") for entry_id, person in ids.items()},
             "titles": {one.id: one.title for one in catalog.sets.values()},
             "apps": {one.id: one.name for one in catalog.apps.values()},
-            "older": _older(tenant_id, found.next_cursor),
+            "all_entries": Timeline(tenant_id=timeline.tenant_id, account_id=timeline.account_id).address(PATH),
+            "newest": timeline.address(PATH) if cursor else None,
+            "older": timeline.address(PATH, cursor=found.next_cursor) if found.next_cursor else None,
+            "as_csv": timeline.address(f"{PATH}.csv"),
+            "as_lines": timeline.address(f"{PATH}.jsonl"),
         }
         return await pages.render("history.html", values, session=session)
+
+    @routes.get(f"{PATH}.csv")
+    async def as_csv(request: Request, session: SignedIn) -> Response:
+        return await export(request, session, "history.csv")
+
+    @routes.get(f"{PATH}.jsonl")
+    async def as_lines(request: Request, session: SignedIn) -> Response:
+        return await export(request, session, "history.jsonl")
+
+    async def export(request: Request, session: Session, name: str) -> Response:
+        timeline = Timeline.of(request.query_params, catalog, staff=is_staff(session))
+        params = timeline.asked | ({"tenant_id": timeline.tenant_id} if timeline.tenant_id else {})
+        return await exported(pages, reader, session, f"/v1/{name}", params, name=name)
 
     return routes
 
@@ -59,9 +87,3 @@ def _person(entry: Entry, account_id: str) -> str | None:
     if entry.actor.kind == "administrator" and entry.tenant_id is not None:
         return administrator_id(entry.tenant_id, entry.actor.id)
     return user_id(account_id, entry.actor.id) if entry.actor.kind == "user" else None
-
-
-def _older(tenant_id: str | None, cursor: str | None) -> str | None:
-    if cursor is None:
-        return None
-    return f"{PATH}?{urlencode({**({'tenant': tenant_id} if tenant_id else {}), 'cursor': cursor})}"

@@ -23,6 +23,7 @@ class Entry(BaseModel):
 
     id: str
     type: str
+    account_id: str | None = None
     tenant_id: str | None = None
     tenant_name: str | None = None
     permission_set_id: str | None = None
@@ -64,10 +65,21 @@ class Registry:
         self._url = url.rstrip("/")
         self._client = client
 
-    async def history(self, *, tenant_id: str | None, access_token: str, cursor: str | None = None) -> History:
-        """What happened in the account, or on one of its tenants. Never raises for an answer, whatever it is."""
+    async def history(
+        self,
+        *,
+        tenant_id: str | None,
+        access_token: str,
+        cursor: str | None = None,
+        filters: Mapping[str, str] | None = None,
+    ) -> History:
+        """What happened in the account, or on one of its tenants. Never raises for an answer, whatever it is.
+
+        ``filters`` are the registry's: ``type``, ``permission_set_id`` (of a tenant), ``since``, ``until``,
+        ``account_id`` (for staff).
+        """
         path = f"/v1/tenants/{tenant_id}/history" if tenant_id is not None else "/v1/history"
-        params: dict[str, Any] = {"limit": PAGE, **({"cursor": cursor} if cursor else {})}
+        params: dict[str, Any] = {"limit": PAGE, **(filters or {}), **({"cursor": cursor} if cursor else {})}
         try:
             answer = await self._client.get(
                 f"{self._url}{path}",
