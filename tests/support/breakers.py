@@ -14,7 +14,9 @@ class SharedBreakers:
         self.opens: list[tuple[str, str]] = []
         self.closes: list[str] = []
 
-    async def open(self, client_id: str, *, why: str, next_try_at: datetime | None) -> bool:
+    async def open(
+        self, client_id: str, *, why: str, next_try_at: datetime | None, error_code: str | None = None
+    ) -> bool:
         """Open it; True for the one caller that did."""
         if client_id in self.breakers:
             return False

@@ -9,8 +9,9 @@ from consent_gateway.consent.proof import Administrator
 from consent_gateway.consent.starts import hashed
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Refused
+from consent_gateway.grants.change import Change
 from consent_gateway.grants.grants import Grant, Reason, gone
-from consent_gateway.grants.ledger import Books, Change
+from consent_gateway.grants.ledger import Books
 from support.gateway import CLIENT_IDS, SETS
 
 

@@ -224,6 +224,9 @@ class ConsentFailed(EventData):
     reason: str
     error_code: str | None = Field(None, description="Entra's code, for example AADSTS65004.")
     detail: str | None = Field(None, description="What exactly did not hold, for support; never what a caller sent.")
+    resource_app_id: str | None = Field(
+        None, description="App id of the API that the tenant lacks: for service_missing, where Entra named it."
+    )
     versions: dict[str, Int64] = Field(default_factory=dict, description="The version of each set that was asked for.")
     channel: str | None = Field(None, description="Where the run was started: console, api, app or invitation.")
     requested_by: str | None = Field(None, description="Id of the app that asked for it, where one did.")
@@ -245,6 +248,26 @@ class CredentialExpiring(EventData):
     credential: str
     expires_at: Instant
     days_left: Int64
+    occurred_at: Instant
+
+    @override
+    def key(self) -> str:
+        return PLATFORM_KEY
+
+
+class RegistrationStatusChanged(EventData):
+    """Entra came to refuse one of our own client registrations, or takes it again. No grant changes by that."""
+
+    type_name = "RegistrationStatusChanged"
+
+    registration: str
+    client_id: str
+    status: str = Field(
+        description="failing: our own tenant refuses it, and no grant of it is checked until that is put right; held: "
+        "so many tenants seem gone at once that an operator must look; working: checks go on."
+    )
+    previous_status: str
+    error_code: str | None = Field(None, description="Entra's code, for example AADSTS7000222, where it gave one.")
     occurred_at: Instant
 
     @override
@@ -308,6 +331,7 @@ EVENT_TYPES: dict[str, type[EventData]] = {
         TenantRemoved,
         ConsentFailed,
         CredentialExpiring,
+        RegistrationStatusChanged,
         TenantState,
     )
 }

@@ -41,6 +41,7 @@ CONSENT_EVENTS = Topic(
         "TenantRemoved",
         "ConsentFailed",
         "CredentialExpiring",
+        "RegistrationStatusChanged",
     ),
     retention_ms=_ms(timedelta(days=400)),
 )
@@ -50,7 +51,14 @@ PERMISSION_STATUS = Topic(
     producer="tenant-registry",
     consumers=("notifier",),
     key="{account_id}:{tenant_id}",
-    event_types=("PermissionStatusChanged", "TenantUpdated", "TenantRemoved", "ConsentFailed", "CredentialExpiring"),
+    event_types=(
+        "PermissionStatusChanged",
+        "TenantUpdated",
+        "TenantRemoved",
+        "ConsentFailed",
+        "CredentialExpiring",
+        "RegistrationStatusChanged",
+    ),
     retention_ms=_ms(timedelta(days=30)),
 )
 

@@ -1,6 +1,7 @@
 """The JSON API on a real store: roles, problems, and the OpenAPI document's examples."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -9,13 +10,19 @@ import pytest_asyncio
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
+from consent_gateway import people_command
+from consent_gateway.consent.attempts import Browser
 from consent_gateway.consent.consent import Consent
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Refused
 from consent_gateway.web import api, api_catalog, api_invitations, api_models, api_transfers
+from consent_gateway.web.api_models import CheckShown
 from shared import problems
 from shared.auth import Principal
-from support.gateway import CONTOSO
+from support import gateway
+from support.gateway import CONTOSO, OPERATOR
+from support.ledger import accepted_on
+from support.played import PlayedEntra
 
 SET = "read-directory-data"
 
@@ -143,6 +150,65 @@ async def test_operations_need_their_role_and_a_grant_of_the_callers_account(
         assert answer.status_code == (nothing_there if allowed else 403)
     for other in (principal("app", app_id="mobile-security"), principal("staff", account_id=None)):
         assert (await speak(other).request(method, path, json=body)).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["removed", "check"])
+async def test_who_may_say_that_a_grant_was_removed_and_who_may_read_its_checks(
+    core: Core, speak: Speak, path: str
+) -> None:
+    await accepted_on(core, CONTOSO, OPERATOR, SET)
+    url, method = f"/v1/tenants/{CONTOSO}/permission-sets/{SET}/{path}", "POST" if path == "removed" else "GET"
+    statuses = [
+        (await speak(one).request(method, url)).status_code
+        for one in (
+            principal("viewer"),
+            principal("operator"),
+            principal("operator", account_id="adatum"),
+            principal("app", app_id="mobile-security"),
+        )
+    ]
+    assert statuses == [403, 202, 404, 403] if path == "removed" else [200, 200, 404, 403]
+
+
+async def test_a_check_for_a_removal_shows_until_when_it_runs(core: Core, speak: Speak) -> None:
+    await accepted_on(core, CONTOSO, OPERATOR, SET)
+    client = speak(principal("operator"))
+    url = f"/v1/tenants/{CONTOSO}/permission-sets/{SET}"
+    assert (await client.get(f"{url}/check")).json()["removal_watched_until"] is None
+    await client.post(f"{url}/removed")
+    shown = CheckShown.model_validate((await client.get(f"{url}/check")).json())
+    assert shown.removal_watched_until is not None
+    assert shown.next_check_at is not None
+    assert shown.next_check_at <= utc_now() < shown.removal_watched_until
+
+
+async def test_where_a_run_came_from_is_for_the_accounts_people_until_they_are_forgotten(
+    core: Core, speak: Speak, mongo_url: str, mongo_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.entra.tokens, "authorization_origin", PlayedEntra().authorization_origin)
+    browser = Browser(address="203.0.113.7", family="Firefox")
+    there = replace(OPERATOR, browser=browser)
+    url = await core.consent.start(there, permission_set_ids=[SET], tenant_id=CONTOSO)
+    state = url.rpartition("state=")[2]
+    other = Browser(address="2001:db8::1", family="Edge")
+    declined = [("error", "access_denied"), ("error_subcode", "cancel"), ("state", state)]
+    ended: Any = await core.consent.callback(declined, person=there, session_hash=there.session_hash, browser=other)
+    path = f"/v1/consents/{ended.attempt_id}"
+    for reader in (principal("viewer"), principal("staff", account_id=None)):
+        shown = (await speak(reader).get(path)).json()
+        assert shown["started_from"] == {"address": "203.0.113.7", "family": "Firefox"}
+        assert shown["last_from"] == {"address": "2001:db8::1", "family": "Edge"}
+    await core.database["attempts"].update_one({}, {"$set": {"app_id": "mobile-security"}})
+    for_app = (await speak(principal("app", app_id="mobile-security")).get(path)).json()
+    assert (for_app["started_from"], for_app["last_from"]) == (None, None)
+    rows = str(await core.database["outbox"].find({}).to_list(None))
+    assert "203.0.113.7" not in rows
+    wanted = gateway.settings(mongo_url=mongo_url, database=mongo_database)
+    assert not await people_command.forget(wanted, "user:adatum:operator-1")
+    assert await people_command.forget(wanted, f"user:northwind:{OPERATOR.subject}")
+    shown = (await speak(principal("viewer")).get(path)).json()
+    assert (shown["started_from"], shown["last_from"], shown["status"]) == (None, None, "declined")
+    assert not await people_command.forget(wanted, OPERATOR.subject)
 
 
 def test_examples_of_the_document_have_the_form_that_they_illustrate() -> None:

@@ -150,6 +150,21 @@ async def test_an_app_that_comes_to_be_limited_keeps_one_tenant_and_gets_all_bac
     assert [(grant.apps, grant.held_apps, grant.app_epochs) for grant in grants] == [(("reader",), (), {})] * 2
 
 
+async def test_an_app_that_is_limited_no_more_keeps_no_slot_for_later(replica: Any) -> None:
+    """Nobody would free it: the tenant may be gone when the limit comes back."""
+    limited = [app("reader", "one", tenant_limit=1)]
+    first = await replica(apps=limited)
+    await grant_on(first, CONTOSO)
+    free = await replica(version=2)
+    await free.reevaluation.step()
+    assert (await free.database["slots"].find_one({}))["tenant_id"] is None
+    await free.operations.disconnect("northwind", CONTOSO, actor=SYSTEM)
+    again = await replica(version=3, apps=limited)
+    await again.reevaluation.step()
+    grant = await grant_on(again, FABRIKAM)
+    assert (grant.apps, grant.held_apps) == (("reader",), ())
+
+
 async def test_a_slot_is_freed_when_the_catalogue_takes_the_app_away(replica: Any) -> None:
     old = await replica(apps=[app("reader", "one", tenant_limit=1)])
     await grant_on(old, CONTOSO)

@@ -1,6 +1,7 @@
 """Checks in the background on a real database: fenced, patient, over several replicas, and stopped when it is us."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -10,8 +11,10 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from pymongo.errors import AutoReconnect
 
 from consent_gateway.catalog.model import Catalog, Resource
+from consent_gateway.checks import breakers_command
 from consent_gateway.checks import monitor as monitor_module
 from consent_gateway.checks import registrations as registrations_module
 from consent_gateway.checks.checks import Finding, Judgement, Outcome, judge
@@ -19,11 +22,14 @@ from consent_gateway.checks.registrations import Home
 from consent_gateway.checks.schedule import Rules
 from consent_gateway.checks.verification import SYSTEM
 from consent_gateway.core import Core, utc_now
+from consent_gateway.errors import CatalogError
 from consent_gateway.grants.grants import Entra, Grant, Reason, Status
 from shared.background import background
+from shared.events import RegistrationStatusChanged, decode
+from support import gateway
 from support.entra_sandbox import EntraSandbox
 from support.eventually import eventually
-from support.gateway import CLIENT_IDS, CONTOSO
+from support.gateway import CLIENT_IDS, CONTOSO, SETS
 from support.seeded import granted, seed
 
 SET = "read-directory-data"
@@ -217,6 +223,49 @@ async def test_nobody_is_asked_again_before_entra_wants_to_be(core: Core, answer
     assert (await there(core)).health.next_at == after.not_before
 
 
+async def test_what_is_said_to_be_removed_is_certain_within_seconds_whoever_looks(
+    core: Core, answers: Answers, make_core: Any
+) -> None:
+    """The word is in the database: the replica that heard it need not be there any more."""
+    answers.says = lambda _: GONE
+    await seed(core, [granted(core.catalog.sets[SET], CONTOSO, next_at=utc_now() + timedelta(hours=1))])
+    assert await core.store.grants.check_now("northwind", CONTOSO, SET, now=utc_now(), removed=True)
+    other = await make_core()
+    rules = Rules(interval_seconds=3600, negatives=2, negatives_span_seconds=900)
+    other.verification._rules = rules
+
+    async def revoked() -> bool:
+        # The pause between two answers is over at once: what is due by then is what counts here.
+        soon = {"check.next_at": {"$lte": utc_now() + timedelta(seconds=6)}}
+        await core.database["grants"].update_many(soon, {"$set": {"check.next_at": utc_now()}})
+        return (await there(core)).status is Status.REVOKED
+
+    async with background(monitor=other.monitor.run()):
+        await eventually(revoked, within=30, what="the removal")
+    assert answers.finds == [CONTOSO, CONTOSO]
+
+
+async def test_a_check_that_is_asked_for_while_one_is_under_way_is_made(core: Core, answers: Answers) -> None:
+    await due(core, CONTOSO)
+    before = await there(core)
+    good = Finding(roles={p.resource_app_id: ROLES for p in before.accepted})
+    asked_at = utc_now()
+    await core.store.grants.check_now("northwind", CONTOSO, SET, now=asked_at, removed=True)
+    # It was due before that as well; what comes now is a check that began earlier, and one after that.
+    await core.database["grants"].update_one({}, {"$set": {"check.next_at": asked_at}})
+    await core.store.grants.note_health(judged(before, good), token=None)
+    after = await there(core)
+    assert (after.health.next_at, after.health.removal_said_at) == (asked_at, asked_at)
+    lost = Finding(roles={**good.roles, before.accepted[0].resource_app_id: frozenset({"Directory.Read.All"})})
+    for _ in range(RULES.negatives - 1):
+        await core.store.grants.note_health(judged(await there(core), lost), token=None)
+    decided = judged(await there(core), lost)
+    await core.store.grants.check_now("northwind", CONTOSO, SET, now=asked_at)
+    (written,) = await commit(core, decided)
+    assert written.status is Status.PARTIAL
+    assert (await there(core)).health.next_at == asked_at
+
+
 async def test_a_person_who_waits_does_not_make_us_ask_a_busy_entra_again(core: Core, answers: Answers) -> None:
     answers.says = lambda _: Finding(roles={}, unanswered="transient: AADSTS90055", retry_after=600)
     await due(core, CONTOSO)
@@ -288,7 +337,7 @@ async def test_a_refused_registration_stops_the_storm_and_its_end_lets_checks_go
         # What was on its way when it opened was asked about; the rest never was, and nothing is claimed anew.
         assert len(set(answers.finds) & set(ours)) < len(ours)
         assert await cores[0].database["grants"].count_documents({"status": {"$ne": "granted"}}) == 0
-        assert await cores[0].database["outbox"].count_documents({}) == 0
+        assert await told(cores[0]) == [("working", "failing", "AADSTS7000222")]
 
         answers.says = lambda _: Finding(roles=roles, full=False)
         answers.home_says = Home.WORKS
@@ -298,14 +347,81 @@ async def test_a_refused_registration_stops_the_storm_and_its_end_lets_checks_go
         assert all(isinstance(one, datetime) for one in times)
         assert len(times) > 50
     assert (await breaker())["token"] == 2
+    assert await told(cores[0]) == [("working", "failing", "AADSTS7000222"), ("failing", "working", None)]
 
 
 async def _is(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
+async def told(core: Core) -> list[tuple[str, str, str | None]]:
+    """What was said of client registrations, in order: from what, to what, and why."""
+    rows = await core.database["outbox"].find({}).sort([("revision", 1), ("_id", 1)]).to_list(None)
+    events = [decode([(name, bytes(value)) for name, value in row["headers"]], row["value"]).data for row in rows]
+    return [
+        (one.previous_status, one.status, one.error_code)
+        for one in events
+        if isinstance(one, RegistrationStatusChanged) and one.registration == SET and one.client_id == CLIENT_IDS[SET]
+    ]
+
+
+async def test_what_all_replicas_see_at_once_is_told_once(make_core: Any, answers: Answers) -> None:
+    cores: list[Core] = [await make_core() for _ in range(3)]
+    client = CLIENT_IDS[SET]
+    opened = await asyncio.gather(
+        *(core.breakers.open(client, why="refused", next_try_at=utc_now()) for core in cores * 4)
+    )
+    assert sum(opened) == 1
+    closed = await asyncio.gather(*(core.breakers.close(client) for core in cores * 4))
+    assert sum(closed) == 1
+    again = await asyncio.gather(
+        *(core.breakers.open(client, why="refused", next_try_at=utc_now()) for core in cores * 4)
+    )
+    assert sum(again) == 1
+    there_and_back = [("working", "failing", None), ("failing", "working", None)]
+    assert await told(cores[0]) == [*there_and_back, ("working", "failing", None)]
+
+
+async def test_a_breaker_and_its_event_are_written_together_or_not_at_all(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise AutoReconnect("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shared.outbox.Outbox.add", fail)
+        with pytest.raises(AutoReconnect):
+            await core.breakers.open(CLIENT_IDS[SET], why="refused", next_try_at=utc_now())
+    assert (await core.breakers.opened())[0] == []
+    assert await core.breakers.open(CLIENT_IDS[SET], why="refused", next_try_at=utc_now())
+    assert await told(core) == [("working", "failing", None)]
+
+
+async def test_a_check_that_the_database_got_in_the_way_of_is_made_again_at_once(
+    core: Core, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease would keep everybody else away for two minutes."""
+    monkeypatch.setattr(monitor_module, "SOON_SECONDS", 0.1)
+    await due(core, CONTOSO)
+    check, failures = core.verification.check_claimed, iter([AutoReconnect("away")])
+
+    async def fails_once(*claimed: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return await check(*claimed)
+
+    monkeypatch.setattr(core.verification, "check_claimed", fails_once)
+    async with background(monitor=core.monitor.run()):
+
+        async def good() -> bool:
+            return (await there(core)).health.last_good_at is not None
+
+        await eventually(good, within=30, what="the check")
+    assert answers.finds == [CONTOSO]
+
+
 async def test_a_mass_removal_waits_for_an_operator(
-    make_core: Any, answers: Answers, monkeypatch: pytest.MonkeyPatch
+    make_core: Any, answers: Answers, monkeypatch: pytest.MonkeyPatch, mongo_url: str, mongo_database: str
 ) -> None:
     monkeypatch.setattr(monitor_module, "WATCH_SECONDS", 0.05)
     core: Core = await make_core()
@@ -322,8 +438,20 @@ async def test_a_mass_removal_waits_for_an_operator(
         await eventually(state, lambda why: why == "mass_removal", within=10, what="the breaker")
         await eventually(lambda: _is(lambda: CLIENT_IDS[SET] in core.registrations.resting), within=5)
     assert await core.database["grants"].count_documents({"status": "granted"}) == len(tenants)
-    assert await core.database["outbox"].count_documents({}) == 0
-    assert await core.breakers.confirm(CLIENT_IDS[SET], until=utc_now() + timedelta(hours=1))
+    assert await told(core) == [("working", "held", None)]
+    wanted = gateway.settings(mongo_url=mongo_url, database=mongo_database)
+    lines = await breakers_command.status(wanted)
+    assert {line.registration: line.status for line in lines} == dict.fromkeys(SETS, "working") | {SET: "held"}
+    assert breakers_command.exit_code(lines) == 1
+    assert json.loads(breakers_command.shown(lines, as_json=True))[0]["client_id"]
+    with pytest.raises(CatalogError, match="no client registration 'another'"):
+        await breakers_command.resume(wanted, "another", believe_hours=1)
+    assert await breakers_command.resume(wanted, SET, believe_hours=1)
+    assert not await breakers_command.resume(wanted, CLIENT_IDS[SET], believe_hours=1)
+    assert await told(core) == [("working", "held", None), ("held", "working", None)]
+    lines = await breakers_command.status(wanted)
+    assert breakers_command.exit_code(lines) == 0
+    assert "removals are believed until" in breakers_command.shown(lines, as_json=False)
     await core.registrations.refresh()
     assert core.registrations.resting == frozenset()
     assert core.registrations.doubt(CLIENT_IDS[SET], [_removed(await there(core, tenants[0]))]) is None

@@ -1,5 +1,6 @@
 """What the gateway makes of Entra's stranger answers, with the sandbox giving them."""
 
+import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -36,6 +37,10 @@ async def test_an_api_that_stops_the_consent_is_named(core: Core, entra: EntraSa
     await entra.api("PATCH", f"tenants/{CONTOSO}", missing_resources=[MANAGEMENT], missing_resource_policy="fail")
     view = await finish(core, visitor, ACTIVITY)
     assert (view.failure, view.services) == (Kind.SERVICE_MISSING, ("Office 365 Management APIs",))
+    assert view.resource_app_id == "c5393580-f805-4401-95e8-94b7a6ef2fc2"
+    row = await core.database["outbox"].find_one({})
+    assert row is not None
+    assert json.loads(row["value"])["resource_app_id"] == view.resource_app_id
     attempt = await core.store.attempts.get(view.id)
     assert attempt is not None
     assert attempt.detail == MANAGEMENT

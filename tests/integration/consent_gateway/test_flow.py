@@ -41,6 +41,16 @@ async def grants(core: Core, account_id: str = "northwind") -> list[Grant]:
     return [grant for tenant in await core.store.grants.grants_of(account_id) for grant in tenant.grants]
 
 
+async def principal_id(core: Core, tenant_id: str) -> str:
+    """Object id of the service principal, as the tenant's directory has it."""
+    graph = await core.entra.app_tokens.app_token(
+        tenant_id=tenant_id, client_id=CLIENT_IDS[SET], scope="https://graph.microsoft.com/.default"
+    )
+    found = await core.entra.settings._reads.one(f"/v1.0/servicePrincipals(appId='{CLIENT_IDS[SET]}')", graph)
+    assert found is not None
+    return str(found["id"])
+
+
 async def test_an_accepted_and_proven_consent_is_granted_with_name_and_events(core: Core, visitor: Visitor) -> None:
     view = await finish(core, visitor, await start(core))
 
@@ -52,6 +62,7 @@ async def test_an_accepted_and_proven_consent_is_granted_with_name_and_events(co
     assert {p.value for p in grant.permissions} >= {"Directory.Read.All", "Group.Read.All", "GroupMember.Read.All"}
     assert grant.apps[0] == "mobile-security"
     assert grant.app_epochs == {"mobile-security": 1}
+    assert grant.service_principal_id == await principal_id(core, CONTOSO)
     accepted, granted = await events(core)
     assert (type(accepted).__name__, accepted.status, accepted.previous_status) == (
         "PermissionChanged",
@@ -218,7 +229,13 @@ async def test_a_refused_secret_of_ours_never_changes_a_grant(
     (grant,) = await grants(core)
     assert grant.status is Status.GRANTED
     assert grant.health.failures >= 1
-    assert len(await events(core)) == 2
+    *of_grants, alert = await events(core)
+    assert len(of_grants) == 2
+    assert (alert.type_name, alert.status, alert.error_code) == (
+        "RegistrationStatusChanged",
+        "failing",
+        "AADSTS7000222",
+    )
 
 
 async def test_what_the_customer_removes_is_believed_after_several_answers(

@@ -112,7 +112,7 @@ async def test_a_command_erases_a_person(core: Core, mongo_url: str, mongo_datab
         "REGISTRY_URL": "http://registry.test",
         "NOTIFIER_URL": "http://notifier.test",
     }
-    for said, code in (("the name is erased", 0), ("nothing was known", 1)):
+    for said, code in (("what was known is erased", 0), ("nothing was known", 1)):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "consent_gateway", "people", "forget", object_id),
             env=environment,

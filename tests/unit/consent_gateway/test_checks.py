@@ -122,6 +122,24 @@ def test_a_removal_needs_several_answers_over_some_time(reason: Reason) -> None:
     assert (judgement.grant.apps, judgement.grant.health.next_at) == ((), None)
 
 
+def test_a_removal_that_somebody_tells_of_takes_as_many_answers_but_little_time() -> None:
+    grant = granted()
+    grant = replace(grant, health=replace(grant.health, removal_said_at=T0 + timedelta(seconds=60)))
+    seconds = 60.0
+    for _ in range(RULES.negatives - 1):
+        judgement = check(grant, Finding(roles={}, gone=Reason.REMOVED), seconds)
+        grant = judgement.grant
+        assert (judgement.changed, grant.status) == (False, Status.GRANTED)
+        assert grant.health.next_at == T0 + timedelta(seconds=seconds + 5)
+        seconds += 5
+    assert check(grant, Finding(roles={}, gone=Reason.REMOVED), seconds).grant.status is Status.REVOKED
+    assert seconds < 120
+    assert check(grant, found(*ALL), seconds).grant.health.negatives == 0
+    assert check(grant, Finding(roles={}, unanswered="timeout"), seconds).grant.status is Status.GRANTED
+    late = check(grant, Finding(roles={}, gone=Reason.REMOVED), 60 + 601).grant
+    assert late.status is Status.GRANTED
+
+
 def test_one_good_answer_starts_the_count_of_negatives_anew() -> None:
     grant = granted()
     for seconds in (10, 400):

@@ -69,6 +69,28 @@ async def test_an_old_document_serves_while_no_new_one_can_be_had(monkeypatch: p
         assert silent.asked == 3
 
 
+async def test_a_tenant_that_is_not_there_is_asked_for_once_a_minute_whoever_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(discovery_module, "monotonic", lambda: now[0])
+    silent = Silent()
+    silent.answer = httpx.Response(400, json={"error": "invalid_tenant", "error_codes": [90002]})
+    async with httpx.AsyncClient(transport=silent) as client:
+        discovery = Discovery(settings(timeout_seconds=0.05), client)
+        for now[0] in (0.0, 1.0, 59.0):
+            with pytest.raises(EntraFailed) as failed:
+                await discovery.metadata(CONTOSO)
+            assert (failed.value.answer.klass, silent.asked) == (Class.TENANT, 1)
+        with pytest.raises(EntraFailed):
+            await discovery.metadata(FABRIKAM)
+        assert silent.asked == 2
+        silent.answer = httpx.Response(200, json=document(CONTOSO))
+        now[0] = 61.0
+        assert (await discovery.metadata(CONTOSO)).issuer
+    assert silent.asked == 3
+
+
 async def test_a_check_derives_the_token_endpoint_from_our_own_tenants() -> None:
     entra = Entra()
     async with world(entra) as made:

@@ -6,7 +6,16 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consent_gateway.checks.schedule import FAILURE_DELAYS, Rules, Schedule, failure_pause, is_full_due, name_again
+from consent_gateway.checks.schedule import (
+    FAILURE_DELAYS,
+    REMOVAL_WATCH,
+    Rules,
+    Schedule,
+    failure_pause,
+    is_full_due,
+    name_again,
+    removal_is_watched,
+)
 from consent_gateway.grants.grants import Entra, Grant, Health
 from support.gateway import CONTOSO
 
@@ -48,8 +57,30 @@ def test_due_times_are_spread_by_a_fifth(spread: float, days: float) -> None:
 def test_the_needed_negatives_fill_the_span_whatever_the_dice_say(spread: float) -> None:
     at = T0
     for _ in range(RULES.negatives - 1):
-        at = Schedule(now=at, rules=RULES, spread=spread).confirming()
+        at = Schedule(now=at, rules=RULES, spread=spread).confirming(GRANT)
     assert 900 <= (at - T0).total_seconds() <= 900 * 1.2 + 1
+
+
+def test_what_was_said_to_be_removed_is_looked_at_every_few_seconds_for_a_while() -> None:
+    said = replace(GRANT, health=replace(GRANT.health, removal_said_at=T0))
+    at, looks = T0, 0
+    while removal_is_watched(said, at):
+        schedule = Schedule(now=at, rules=RULES)
+        assert schedule.confirming(said) - at == timedelta(seconds=5)
+        assert schedule.span(said) == 0
+        assert timedelta(seconds=5) <= schedule.settled(said) - at <= timedelta(seconds=60)
+        at, looks = schedule.settled(said), looks + 1
+    assert T0 + REMOVAL_WATCH <= at <= T0 + REMOVAL_WATCH + timedelta(minutes=1)
+    assert looks < 60
+    assert Schedule(now=at, rules=RULES).span(said) == RULES.negatives_span_seconds
+    assert Schedule(now=at, rules=RULES).settled(said) - at == timedelta(hours=1)
+
+
+def test_a_consent_after_the_word_that_it_was_removed_is_none_of_its_business() -> None:
+    said = replace(GRANT, health=replace(GRANT.health, removal_said_at=T0))
+    assert not removal_is_watched(replace(said, accepted_at=T0 + timedelta(seconds=1)), T0 + timedelta(seconds=2))
+    assert not removal_is_watched(replace(said, entra=Entra.GONE), T0)
+    assert not removal_is_watched(GRANT, T0)
 
 
 def test_failures_are_tried_again_ever_more_slowly_but_for_ever() -> None:

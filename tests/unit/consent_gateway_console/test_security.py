@@ -2,11 +2,13 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
 
+from consent_gateway.app import create_app
 from consent_gateway.web.security import (
     FORM_BYTES,
     Cookies,
     FormRefused,
     FormTargets,
+    StrictTransport,
     check_form,
     from_our_page,
     local_path,
@@ -14,6 +16,7 @@ from consent_gateway.web.security import (
     protect,
     read_form,
 )
+from support.gateway import settings
 
 ORIGIN = "https://console.test"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -138,6 +141,21 @@ def test_a_page_allows_nothing_inline_no_frames_and_only_named_form_targets() ->
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["referrer-policy"] == "no-referrer"
     assert response.headers["cache-control"] == "no-store"
+
+
+async def test_under_https_every_answer_says_to_come_back_by_https() -> None:
+    app = FastAPI()
+    app.add_middleware(StrictTransport)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=ORIGIN) as client:
+        answer = await client.get("/nothing-there")
+    assert answer.status_code == 404
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+
+
+@pytest.mark.parametrize(("public_url", "strict"), [("https://console.test", True), ("http://localhost:8080", False)])
+def test_the_service_says_so_where_people_reach_it_by_https(public_url: str, *, strict: bool) -> None:
+    app = create_app(settings().model_copy(update={"public_url": public_url}))
+    assert ("StrictTransport" in str([one.cls for one in app.user_middleware])) is strict
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from shared.events import (
     CredentialExpiring,
     Event,
     PermissionGranted,
+    RegistrationStatusChanged,
     TenantRemoved,
     TenantUpdated,
 )
@@ -169,6 +170,21 @@ def test_a_credential_concerns_apps_alone() -> None:
     assert notice.concerns("search")
     assert not notice.concerns(None)
     assert data_for(notice, "search")["app_id"] == "search"
+
+
+def test_a_client_registration_concerns_apps_alone() -> None:
+    failing = RegistrationStatusChanged(
+        registration="r",
+        client_id="c",
+        status="failing",
+        previous_status="working",
+        error_code="AADSTS7000222",
+        occurred_at=OCCURRED,
+    )
+    notice = told(event(failing))
+    assert (notice.type, notice.platform, notice.concerns(None)) == ("registration.status_changed", True, False)
+    said = data_for(notice, "search")
+    assert (said["status"], said["previous_status"], said["error_code"]) == ("failing", "working", "AADSTS7000222")
 
 
 def test_notices_of_our_own() -> None:

@@ -13,6 +13,7 @@ from consent_gateway.app import create_app
 from consent_gateway.catalog import command as catalog_command
 from consent_gateway.catalog.command import UNUSABLE
 from consent_gateway.catalog.versions import bring
+from consent_gateway.checks import breakers_command
 from consent_gateway.core import NAME
 from consent_gateway.entra import registrations_command
 from consent_gateway.entra.credentials import CredentialError
@@ -37,10 +38,10 @@ def main() -> None:
         help="send the current state of every tenant again, with cause snapshot: projected, never notified",
     )
     _add_catalog(commands)
-    people = commands.add_parser("people", help="names of people, which only the gateway keeps").add_subparsers(
+    people = commands.add_parser("people", help="what only the gateway keeps of people").add_subparsers(
         dest="people_command", metavar="COMMAND", required=True
     )
-    forgetting = people.add_parser("forget", help="erase the name of a person")
+    forgetting = people.add_parser("forget", help="erase a person's name, and where from they consented")
     forgetting.add_argument("id", metavar="ID", help="object id in Entra, or subject at the console's issuer")
     _add_registrations(commands)
     arguments = parser.parse_args()
@@ -55,16 +56,14 @@ def main() -> None:
             return
         if arguments.command == "people":
             known = asyncio.run(people_command.forget(settings, arguments.id))
-            sys.stdout.write("the name is erased\n" if known else "nothing was known under this id\n")
+            sys.stdout.write("what was known is erased\n" if known else "nothing was known under this id\n")
             raise SystemExit(0 if known else 1)
         if arguments.command == "catalog":
             report = asyncio.run(catalog_command.check(settings, arguments.file))
             sys.stdout.write(catalog_command.shown(report, as_json=arguments.json))
             raise SystemExit(report.exit_code)
         if arguments.command == "registrations":
-            found = asyncio.run(registrations_command.check(settings))
-            sys.stdout.write(registrations_command.shown(found, as_json=arguments.json))
-            raise SystemExit(registrations_command.exit_code(found))
+            raise SystemExit(_registrations(settings, arguments))
         app = create_app(settings)
         asyncio.run(bring(settings))
     except (CatalogError, CredentialError) as error:
@@ -101,6 +100,49 @@ def _add_registrations(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         epilog="Exit code: 0 in order, 1 something is wrong, 2 a setting or a file can't be used.",
     )
     check.add_argument("--json", action="store_true", help="print the lines as JSON")
+    status = subcommands.add_parser(
+        "status",
+        help="say which client registrations' checks are stopped, and why",
+        description="Reads the database. `failing`: our own tenant refuses the registration, and checks go on by "
+        "themselves once it works. `held`: so many tenants seem gone at once that an operator must confirm it.",
+        epilog="Exit code: 0 all of them are checked, 1 some are not, 2 a setting or the database can't be used.",
+    )
+    status.add_argument("--json", action="store_true", help="print the lines as JSON")
+    resume = subcommands.add_parser(
+        "resume",
+        help="let the checks of a held registration go on",
+        description="For a registration that `status` shows as held, once somebody has looked at some of the tenants. "
+        "Without --believe the next wave of removals holds it again.",
+        epilog="Exit code: 0 checks go on, 1 the registration is not held, 2 there is no such registration.",
+    )
+    resume.add_argument("registration", metavar="REGISTRATION", help="its name in the catalogue, or its client id")
+    resume.add_argument(
+        "--believe", type=_hours, default=0.0, metavar="HOURS", help="the customers really left: believe it so long"
+    )
+
+
+def _hours(text: str) -> float:
+    hours = float(text)
+    if not 0 <= hours <= 72:
+        raise argparse.ArgumentTypeError("between 0 and 72 hours")
+    return hours
+
+
+def _registrations(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Run one of the commands about client registrations; its exit code."""
+    if arguments.registrations_command == "resume":
+        resumed = asyncio.run(
+            breakers_command.resume(settings, arguments.registration, believe_hours=arguments.believe)
+        )
+        sys.stdout.write("checks go on within seconds\n" if resumed else "the registration is not held\n")
+        return 0 if resumed else 1
+    if arguments.registrations_command == "status":
+        lines = asyncio.run(breakers_command.status(settings))
+        sys.stdout.write(breakers_command.shown(lines, as_json=arguments.json))
+        return breakers_command.exit_code(lines)
+    found = asyncio.run(registrations_command.check(settings))
+    sys.stdout.write(registrations_command.shown(found, as_json=arguments.json))
+    return registrations_command.exit_code(found)
 
 
 if __name__ == "__main__":

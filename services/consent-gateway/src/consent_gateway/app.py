@@ -34,7 +34,7 @@ from consent_gateway.web.guard import Gate
 from consent_gateway.web.oidc import Provider
 from consent_gateway.web.pages import Pages
 from consent_gateway.web.registry import Registry
-from consent_gateway.web.security import FormTargets
+from consent_gateway.web.security import FormTargets, StrictTransport
 from consent_gateway.web.sessions import Sessions
 from shared import mongo, web
 from shared.auth import TokenVerifier, bearer
@@ -122,6 +122,8 @@ def create_app(settings: Settings) -> FastAPI:
         "relay": core.relay.check,
     }
     web.install(app, checks=checks)
+    if settings.public_url.startswith("https:"):
+        app.add_middleware(StrictTransport)
     return app
 
 

@@ -86,8 +86,10 @@ class Core:
         store = Store(database, catalog, ledger)
         breakers = BreakerStore(
             database,
+            catalog,
             per_second=settings.drift.per_second,
             most_seconds=settings.drift.interval_seconds,
+            committed=relay.poke,
             clock=utc_now,
         )
         registrations = Registrations(

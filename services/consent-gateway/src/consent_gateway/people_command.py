@@ -1,5 +1,6 @@
-"""``people forget``: erases the name of a person; the ids that stay mean nothing by themselves."""
+"""``people forget``: erases a person's name, and where from; the ids that stay mean nothing by themselves."""
 
+from consent_gateway.consent.attempt_store import AttemptStore
 from consent_gateway.people import People
 from consent_gateway.settings import Settings
 from consent_gateway.web.sessions import end_of
@@ -14,7 +15,11 @@ async def forget(settings: Settings, person_id: str) -> bool:
     """
     database = mongo.connect(settings.mongo)
     try:
-        named = await People(database).forget(person_id)
-        return await end_of(database, person_id) or named
+        forgotten = [
+            await People(database).forget(person_id),
+            await AttemptStore(database).forget_browsers(person_id),
+            await end_of(database, person_id),
+        ]
+        return any(forgotten)
     finally:
         await mongo.close(database)

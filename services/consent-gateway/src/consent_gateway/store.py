@@ -1,6 +1,7 @@
 """The transactions of the use cases, on top of the ledger."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ from consent_gateway.consent.proof import Administrator
 from consent_gateway.consent.transfer_records import TransferRecords
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.asked_store import AskedStore
+from consent_gateway.grants.change import Change, Turn
 from consent_gateway.grants.grants import Grant, Tenant, accept
-from consent_gateway.grants.ledger import Books, Change, Ledger, Turn
+from consent_gateway.grants.ledger import Books, Ledger
 from consent_gateway.grants.store import GrantStore
 from consent_gateway.people import People, administrator_id
 from shared.events import Actor
@@ -233,7 +235,7 @@ class Store:
 
         async def work(books: Books) -> tuple[Grant, ...]:
             turn = await books.open(account_id, tenant_id)
-            current = [one.grant for one in judged if _unchanged(turn, one, tokens or {})]
+            current = [_asked_for(turn, one) for one in judged if _unchanged(turn, one, tokens or {})]
             if not current and (turn.tenant is None or not _renames(organization, turn.tenant)):
                 return ()
             change = Change(grants=current, organization=organization, cause=cause, actor=actor)
@@ -250,6 +252,15 @@ def _unchanged(turn: Turn, judged: Judgement, tokens: Mapping[str, int]) -> bool
     if (now.health.last_at, now.health.negatives) != (before.health.last_at, before.health.negatives):
         return False
     return now.health.token == tokens.get(before.permission_set_id, now.health.token)
+
+
+def _asked_for(turn: Turn, judged: Judgement) -> Grant:
+    """The grant to write: who asked for a check while this one was under way is to get it."""
+    grant, was = judged.grant, judged.before.health.next_at
+    wanted = turn.grants[grant.permission_set_id].health.next_at
+    if wanted is None or wanted == was or grant.health.next_at is None or grant.health.next_at <= wanted:
+        return grant
+    return replace(grant, health=replace(grant.health, next_at=wanted))
 
 
 def _renames(organization: Organization | None, tenant: Tenant) -> bool:

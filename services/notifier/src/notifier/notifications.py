@@ -20,6 +20,7 @@ from shared.events import (
     GrantData,
     Permission,
     PermissionStatusChanged,
+    RegistrationStatusChanged,
     TenantRemoved,
     TenantUpdated,
 )
@@ -31,6 +32,7 @@ TENANT_UPDATED = "tenant.updated"
 TENANT_REMOVED = "tenant.removed"
 CONSENT_FAILED = "consent.failed"
 CREDENTIAL_EXPIRING = "credential.expiring"
+REGISTRATION_STATUS_CHANGED = "registration.status_changed"
 ENDPOINT_DISABLED = "endpoint.disabled"
 TEST_PING = "test.ping"
 
@@ -40,9 +42,12 @@ EVENT_TYPES = (
     TENANT_REMOVED,
     CONSENT_FAILED,
     CREDENTIAL_EXPIRING,
+    REGISTRATION_STATUS_CHANGED,
     ENDPOINT_DISABLED,
     TEST_PING,
 )
+# They are about the suite itself: apps hear of them where they ask for them, accounts never do.
+PLATFORM_TYPES = frozenset({CREDENTIAL_EXPIRING, REGISTRATION_STATUS_CHANGED})
 
 # State republished for a rebuild is not news.
 SILENT_CAUSES = frozenset({"snapshot"})
@@ -127,8 +132,8 @@ def _told(event: Event) -> Notice | None:
             return _notice(event, TENANT_REMOVED, data.account_id, fields, readers)
         case ConsentFailed() as data:
             return _consent_failed(event, data)
-        case CredentialExpiring() as data:
-            return _credential_expiring(event, data)
+        case CredentialExpiring() | RegistrationStatusChanged() as data:
+            return _of_the_platform(event, data)
         case _:
             return None
 
@@ -190,21 +195,24 @@ def _consent_failed(event: Event, data: ConsentFailed) -> Notice:
         "stage": data.stage,
         "reason": data.reason,
         "error_code": data.error_code,
+        "resource_app_id": data.resource_app_id,
         "attempt_id": data.attempt_id,
     }
     return _notice(event, CONSENT_FAILED, data.account_id, fields, _everyone(data.apps, {}))
 
 
-def _credential_expiring(event: Event, data: CredentialExpiring) -> Notice:
-    """The suite's own credential: no customer's account reads of it."""
-    fields: dict[str, object] = {
-        "registration": data.registration,
-        "client_id": data.client_id,
-        "credential": data.credential,
-        "expires_at": timestamp(data.expires_at),
-        "days_left": data.days_left,
-    }
-    return _notice(event, CREDENTIAL_EXPIRING, None, fields, {}, platform=True)
+def _of_the_platform(event: Event, data: CredentialExpiring | RegistrationStatusChanged) -> Notice:
+    """The suite's own credentials and client registrations: no customer's account reads of them."""
+    fields: dict[str, object] = {"registration": data.registration, "client_id": data.client_id}
+    if isinstance(data, CredentialExpiring):
+        fields |= {
+            "credential": data.credential,
+            "expires_at": timestamp(data.expires_at),
+            "days_left": data.days_left,
+        }
+        return _notice(event, CREDENTIAL_EXPIRING, None, fields, {}, platform=True)
+    fields |= {"status": data.status, "previous_status": data.previous_status, "error_code": data.error_code}
+    return _notice(event, REGISTRATION_STATUS_CHANGED, None, fields, {}, platform=True)
 
 
 def ping(*, notice_id: str, at: datetime, subscription_id: str, app_id: str | None, account_id: str | None) -> Notice:

@@ -17,6 +17,7 @@ EventType = Literal[
     "tenant.removed",
     "consent.failed",
     "credential.expiring",
+    "registration.status_changed",
     "endpoint.disabled",
     "test.ping",
 ]

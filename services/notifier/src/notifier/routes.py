@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from notifier.access import owner_of
 from notifier.addresses import RefusedUrl
 from notifier.clock import ServerClock
+from notifier.notifications import PLATFORM_TYPES
 from notifier.pages import Page, page_of
 from notifier.recovery import Recoveries
 from notifier.resources import (
@@ -152,10 +153,8 @@ def _check_filters(owner: Owner, event_types: frozenset[str] | None, account_ids
         raise Problem(
             422, "invalid_request", "An account's subscription hears of that account only: leave account_ids out."
         )
-    if event_types is not None and "credential.expiring" in event_types:
-        raise Problem(
-            422, "invalid_request", "credential.expiring concerns the platform; only apps can subscribe to it."
-        )
+    for name in sorted(PLATFORM_TYPES & (event_types or frozenset())):
+        raise Problem(422, "invalid_request", f"{name} concerns the platform; only apps can subscribe to it.")
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from pymongo.errors import PyMongoError
 from consent_gateway.catalog.change import apps_differ, reevaluate
 from consent_gateway.checks.verification import SYSTEM
 from consent_gateway.errors import CatalogError
+from consent_gateway.grants.change import Change
 from consent_gateway.grants.events import same_to_readers
-from consent_gateway.grants.ledger import Books, Change, Ledger
+from consent_gateway.grants.ledger import Books, Ledger
 from shared.backoff import Backoff
 from shared.lease import Lease
 

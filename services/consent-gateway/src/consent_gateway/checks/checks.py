@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from consent_gateway.checks.schedule import Rules, Schedule
+from consent_gateway.checks.schedule import Rules, Schedule, removal_is_watched
 from consent_gateway.grants.events import same_to_readers
 from consent_gateway.grants.grants import Entra, Grant, Health, Reason, gone
 from shared.events import Permission
@@ -43,6 +43,7 @@ class Finding:
     Entra was too busy, failing or out of reach. ``delegated`` are the
     (resource app id, scope) granted for everybody, or why there is no such list. ``organization_later`` says that Graph
     could not describe the tenant just now. ``full`` says that everything was asked for that can be.
+    ``service_principal_id`` is the object id of our service principal in the tenant, where a token names it.
     """
 
     roles: Mapping[str, frozenset[str]]
@@ -56,6 +57,7 @@ class Finding:
     organization_later: bool = False
     retry_after: float | None = None
     full: bool = True
+    service_principal_id: str | None = None
 
 
 class Outcome(StrEnum):
@@ -186,11 +188,13 @@ def _negative(grant: Grant, finding: Finding, found: Assessment, at: Schedule) -
     definite = (
         health.negatives >= at.rules.negatives
         and health.negatives_since is not None
-        and (at.now - health.negatives_since).total_seconds() >= at.rules.negatives_span_seconds
+        and (at.now - health.negatives_since).total_seconds() >= at.span(grant)
     )
     is_new = grant.entra is Entra.VERIFYING
-    if not definite or (is_new and at.now < grant.verify_until):
-        next_at = at.verifying(grant) if is_new else at.confirming()
+    # What was just accepted may still come, unless somebody says that it was taken away again.
+    may_come = is_new and at.now < grant.verify_until and not removal_is_watched(grant, at.now)
+    if not definite or may_come:
+        next_at = at.verifying(grant) if is_new else at.confirming(grant)
         waiting = replace(grant, health=replace(health, next_at=next_at))
         return Judgement(
             before=grant, grant=waiting, changed=False, outcome=Outcome.NOT_YET if is_new else Outcome.NEGATIVE

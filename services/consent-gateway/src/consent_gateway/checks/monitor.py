@@ -31,6 +31,8 @@ LONGEST_SLEEP = 1.0
 BATCH = 64
 # How soon a breaker that another replica opened or closed is seen.
 WATCH_SECONDS = 2.0
+# How soon a check is made again that the database got in the way of.
+SOON_SECONDS = 2.0
 # What a failing tenant may take of the slots: those that hang must not hold up those that answer.
 TROUBLED_SHARE = 4
 
@@ -71,6 +73,8 @@ class Monitor:
             _Lane(troubled=True, slots=troubled),
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        # Leases of checks that the database got in the way of: given back as soon as it answers.
+        self._kept: list[Claim] = []
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -107,6 +111,7 @@ class Monitor:
     async def _step(self) -> None:
         self._ended.clear()
         now = self._clock()
+        await self._give_back(now)
         PER_SECOND.set(self._pace.per_second)
         taken, paced = 0, False
         for lane in self._lanes:
@@ -151,7 +156,7 @@ class Monitor:
             for _, group in groupby(claims, key=lambda claim: claim.grant.account_id):
                 await self._check_account(list(group))
         except PyMongoError as error:
-            # The lease runs out by itself, and the grant is as due as before.
+            self._kept += claims
             log.warning("monitor.check_failed", tenant_id=claims[0].grant.tenant_id, error=type(error).__name__)
         finally:
             lane.busy.discard(claims[0].grant.tenant_id)
@@ -176,6 +181,17 @@ class Monitor:
         still = [claim for claim in claims if claim.grant.permission_set_id in leased]
         if still:
             await self._grants.release(still, now=now, not_before=not_before)
+
+    async def _give_back(self, now: datetime) -> None:
+        """Make due again what could not be checked because of the database; one that went on elsewhere is left alone.
+
+        Nobody waits for the leases to run out then. Nothing is claimed while the database is away, so there are never
+        more of them than checks at once.
+        """
+        if self._kept:
+            claims = list(self._kept)
+            await self._grants.release(claims, now=now, not_before=now + timedelta(seconds=SOON_SECONDS))
+            del self._kept[: len(claims)]
 
     async def _wait(self, now: datetime, *, paced: bool) -> None:
         seconds = LONGEST_SLEEP

@@ -27,10 +27,11 @@ AT_HOME = Resource(app_id=MICROSOFT_GRAPH, identifier=MICROSOFT_GRAPH, name="Mic
 
 @dataclass(frozen=True, kw_only=True)
 class _Roles:
-    """The application permissions in a token, or None where it is opaque; and the token itself."""
+    """The application permissions in a token, or None where it is opaque; the token itself, and whose it is."""
 
     token: str
     roles: frozenset[str] | None
+    object_id: str | None = None
 
 
 _Answers = Mapping[str, _Roles | Answer]
@@ -79,6 +80,9 @@ class Probe:
             organization_later=described.later,
             retry_after=max((wait for wait in waits if wait is not None), default=None),
             full=full,
+            service_principal_id=next(
+                (one.object_id for one in answers.values() if isinstance(one, _Roles) and one.object_id), None
+            ),
         )
 
     async def home(self, client_id: str) -> Home:
@@ -147,7 +151,9 @@ def _unclear(refusals: Mapping[str, Answer], follows: Mapping[str, Consequence],
 def _read(token: str, tenant_id: str, client_id: str) -> _Roles | Answer:
     """The roles in a token that came straight from Entra over TLS. Formally it is opaque to us, so nothing is assumed.
 
-    A token without `roles` is an answer: nothing was granted. One that is another's is none.
+    A token without `roles` is an answer: nothing was granted. One that is another's is none. The `oid` of an app-only
+    token is the object id of the calling service principal in the tenant
+    (https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference).
     """
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
@@ -158,4 +164,8 @@ def _read(token: str, tenant_id: str, client_id: str) -> _Roles | Answer:
     theirs = canonical_tenant_id(str(claims.get("tid", ""))) == tenant_id
     if not ours or not theirs or not isinstance(roles, list):
         return Answer(stage=Stage.TOKEN, klass=Class.UNKNOWN, error="token_of_another_kind")
-    return _Roles(token=token, roles=frozenset(role for role in roles if isinstance(role, str)))
+    return _Roles(
+        token=token,
+        roles=frozenset(role for role in roles if isinstance(role, str)),
+        object_id=canonical_tenant_id(str(claims.get("oid", ""))),
+    )

@@ -4,6 +4,7 @@ While it is refused there, a breaker that all replicas share stops the checks of
 touched, no storm. The same breaker holds when so many tenants seem to leave at once that it can't be their doing.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ UNKNOWN_SECONDS = 5.0
 # How often an open breaker is tried, by one replica.
 TRY_SECONDS = 60.0
 WINDOW = timedelta(minutes=10)
+_CODE = re.compile(r"AADSTS\d+")
 
 
 class Home(StrEnum):
@@ -76,7 +78,9 @@ class HomeProber(Protocol):
 class Breakers(Protocol):
     """The breakers, as all replicas see them."""
 
-    async def open(self, client_id: str, *, why: str, next_try_at: datetime | None) -> bool:
+    async def open(
+        self, client_id: str, *, why: str, next_try_at: datetime | None, error_code: str | None = None
+    ) -> bool:
         """Open it; True for the one caller that did."""
         raise NotImplementedError
 
@@ -204,7 +208,9 @@ class Registrations:
         self._open[client_id] = Why.REFUSED
         FAILING.labels(client_id).set(1)
         next_try_at = self._clock() + timedelta(seconds=TRY_SECONDS)
-        if await self._breakers.open(client_id, why=Why.REFUSED, next_try_at=next_try_at):
+        code = _CODE.search(answer or "")
+        error_code = code.group() if code is not None else None
+        if await self._breakers.open(client_id, why=Why.REFUSED, next_try_at=next_try_at, error_code=error_code):
             log.error("entra.registration_refused", client_id=client_id, answer=answer)
 
     async def _close(self, client_id: str) -> None:

@@ -14,6 +14,10 @@ FAILURE_DELAYS = (10, 30, 60, 120, 300, 600, 1_800, 3_600)
 MOST_INTERVALS = 6
 JITTER = 0.2
 NAME_PAUSE = 60.0
+# After somebody said that it was removed, it is looked at for so long: at first so often, then at a tenth of the time
+# that passed. Between two answers that it is gone there is the shorter pause, so that they are several here as well.
+REMOVAL_WATCH = timedelta(minutes=10)
+REMOVAL_PAUSE = 5.0
 # What changes rarely and costs reads of its own (name, delegated permissions) is read once in so long.
 FULL_EVERY = timedelta(hours=24)
 
@@ -39,20 +43,34 @@ class Schedule:
         """After a definite answer: the longer nothing changes, the longer nobody asks."""
         unchanged = (self.now - grant.verified_at).days if grant.verified_at is not None else 0
         intervals = min(1 + max(unchanged, 0), MOST_INTERVALS)
-        return self._in(self.rules.interval_seconds * intervals)
+        settled = self._in(self.rules.interval_seconds * intervals)
+        if not removal_is_watched(grant, self.now):
+            return settled
+        return min(settled, self.now + timedelta(seconds=_removal_pause(grant, self.now)))
 
     def verifying(self, grant: Grant) -> datetime:
         """While what was accepted doesn't show yet: soon, then slower."""
         return self._in(_verify_delay(grant, self.now))
 
-    def confirming(self) -> datetime:
+    def span(self, grant: Grant) -> float:
+        """Seconds that must lie between the first negative and the one that is believed.
+
+        That is how long Entra may show something that isn't so. Where a person says the same, a few answers will do.
+        """
+        return 0.0 if removal_is_watched(grant, self.now) else self.rules.negatives_span_seconds
+
+    def confirming(self, grant: Grant) -> datetime:
         """After a negative that isn't believed yet: so that the needed number of them fills the span."""
+        if removal_is_watched(grant, self.now):
+            return self.now + timedelta(seconds=REMOVAL_PAUSE)
         pause = max(self.rules.negatives_span_seconds / max(self.rules.negatives - 1, 1), 1.0)
         return self.now + timedelta(seconds=pause * (1 + JITTER * self.spread))
 
     def failed(self, grant: Grant) -> datetime:
         """After a check that gave no answer; ``grant.health.failures`` counts it already."""
         pause = failure_pause(grant.health.failures)
+        if removal_is_watched(grant, self.now):
+            pause = min(pause, _removal_pause(grant, self.now) * 2)
         return self._in(min(pause, _verify_delay(grant, self.now)) if grant.entra is Entra.VERIFYING else pause)
 
     def _in(self, seconds: float) -> datetime:
@@ -62,6 +80,23 @@ class Schedule:
 def failure_pause(failures: int) -> float:
     """Seconds until it is tried again after so many failures in a row."""
     return float(FAILURE_DELAYS[min(max(failures, 1), len(FAILURE_DELAYS)) - 1])
+
+
+def removal_watched_until(grant: Grant) -> datetime | None:
+    """Until when the grant is looked at because somebody said that it was taken away in Entra, unless it is certain."""
+    said_at = grant.health.removal_said_at
+    return said_at + REMOVAL_WATCH if grant.live and said_at is not None and grant.accepted_at <= said_at else None
+
+
+def removal_is_watched(grant: Grant, now: datetime) -> bool:
+    """Whether that is so now."""
+    until = removal_watched_until(grant)
+    return until is not None and now < until
+
+
+def _removal_pause(grant: Grant, now: datetime) -> float:
+    said_at = grant.health.removal_said_at or now
+    return max((now - said_at).total_seconds() / 10, REMOVAL_PAUSE)
 
 
 def name_again(grant: Grant, now: datetime) -> datetime:

@@ -21,9 +21,10 @@ from consent_gateway.checks.verification import SYSTEM
 from consent_gateway.entra.answers import EntraFailed
 from consent_gateway.entra.graph_reads import Later
 from consent_gateway.entra.graph_settings import READS_LICENCES, READS_ROLES, GraphSettings
+from consent_gateway.grants.change import Change
 from consent_gateway.grants.documents import facts_document, tenant_doc_id
 from consent_gateway.grants.grants import Facts, Grant
-from consent_gateway.grants.ledger import Books, Change, Ledger
+from consent_gateway.grants.ledger import Books, Ledger
 from shared.backoff import Backoff
 
 if TYPE_CHECKING:

@@ -5,11 +5,10 @@ neither changed nor checked since, and still under the lease of whoever asked.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import random
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
@@ -17,6 +16,7 @@ from prometheus_client import Counter
 
 from consent_gateway.catalog.model import Catalog, Resource
 from consent_gateway.checks.checks import Finding, Judgement, Organization, Outcome, judge
+from consent_gateway.checks.neighbours import Changes, Grants, Prober
 from consent_gateway.checks.registrations import Registrations
 from consent_gateway.checks.schedule import Rules, is_full_due, name_again
 from consent_gateway.grants.grants import Entra, Grant
@@ -30,55 +30,6 @@ SYSTEM = Actor(kind="system", id="consent-gateway")
 # Seconds between the tries while a person waits; the last one repeats.
 SETTLE_DELAYS = (0.2, 0.3, 0.5, 1.0)
 SIBLINGS_WITHIN = timedelta(seconds=10)
-
-
-class Prober(Protocol):
-    """Asks Entra about a tenant, with fresh tokens only. Never raises for an answer, whatever it is."""
-
-    async def find(
-        self, *, tenant_id: str, client_id: str, resources: Sequence[Resource], delegated: bool, full: bool
-    ) -> Finding:
-        """What Entra says of the registration on the tenant, resource by resource; in full, or only the roles."""
-        raise NotImplementedError
-
-
-class Grants(Protocol):
-    """Where grants are read and their health is kept."""
-
-    async def grants_on(self, account_id: str, tenant_id: str) -> list[Grant]:
-        """The account's grants on a tenant."""
-        raise NotImplementedError
-
-    async def label(self, account_id: str, tenant_id: str) -> tuple[str | None, str | None]:
-        """The tenant's name and primary domain, as far as they are known."""
-        raise NotImplementedError
-
-    async def check_soon(self, tenant_id: str, set_ids: Collection[str], *, by: datetime) -> None:
-        """Make the grants of these sets on the tenant, of whatever account, due by then."""
-
-    async def note_health(self, judged: Judgement, *, token: int | None) -> None:
-        """Keep the health of a grant that did not change otherwise, if it is still the one that was judged.
-
-        A token also gives the lease back.
-        """
-
-
-class Changes(Protocol):
-    """Where what a check decided is written."""
-
-    async def commit_checks(
-        self,
-        account_id: str,
-        tenant_id: str,
-        judged: Sequence[Judgement],
-        *,
-        tokens: Mapping[str, int] | None = None,
-        organization: Organization | None,
-        cause: str,
-        actor: Actor,
-    ) -> tuple[Grant, ...]:
-        """Write those whose grant is still the one that was judged, under its lease; returns them."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +229,11 @@ class Verification:
         now, spread = self._clock(), random()  # noqa: S311 - spreads load, guards nothing
         return [
             judge(
-                replace(grant, client_id=group.client_id),
+                replace(
+                    grant,
+                    client_id=group.client_id,
+                    service_principal_id=finding.service_principal_id or grant.service_principal_id,
+                ),
                 finding,
                 known=known,
                 now=now,

@@ -32,6 +32,7 @@ def failure_of(
         reason=str(kind),
         error_code=error_code,
         detail=detail,
+        resource_app_id=detail if kind is Kind.SERVICE_MISSING else None,
         versions={one: catalog.sets[one].version for one in sets if one in catalog.sets},
         channel=str(attempt.channel),
         requested_by=attempt.app_id,

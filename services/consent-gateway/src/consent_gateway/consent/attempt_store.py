@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from pymongo import ASCENDING, ReturnDocument
 
-from consent_gateway.consent.attempts import Attempt, Leg, Phase, Proven
+from consent_gateway.consent.attempts import Attempt, Browser, Leg, Phase, Proven
 from consent_gateway.errors import Kind
 from consent_gateway.grants.documents import attempt_document, attempt_of, leg_document
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shared.mongo import Collection, Database, Document, Session
 
 KEEP = timedelta(days=90)
+BROWSERS = ("started_from", "last_from")
 # Phases in which an attempt waits for somebody.
 WAITING = (Phase.LINK, Phase.CONSENT, Phase.PROOF, Phase.CONFIRM, Phase.AWAITING)
 
@@ -56,7 +57,14 @@ class AttemptStore:
         return await self._attempts.count_documents(waiting | {"expires_at": {"$gt": now}})
 
     async def take(
-        self, *, state_hash: str, session_hash: str, account_id: str | None, phase: Phase, now: datetime
+        self,
+        *,
+        state_hash: str,
+        session_hash: str,
+        account_id: str | None,
+        phase: Phase,
+        now: datetime,
+        browser: Browser | None = None,
     ) -> Attempt | None:
         """Consume the state: the attempt as it was, with its leg, or None. At most one caller ever gets it.
 
@@ -74,7 +82,14 @@ class AttemptStore:
                 "expires_at": {"$gt": now},
                 **(whose if account_id is not None else {"invitation_id": {"$type": "string"}}),
             },
-            {"$set": {"phase": str(Phase.TAKEN), "run": run, "leg": None}},
+            {
+                "$set": {
+                    "phase": str(Phase.TAKEN),
+                    "run": run,
+                    "leg": None,
+                    "last_from": asdict(browser) if browser is not None else None,
+                }
+            },
             return_document=ReturnDocument.BEFORE,
         )
         return attempt_of(document | {"phase": str(Phase.TAKEN), "run": run}) if document is not None else None
@@ -164,6 +179,7 @@ class AttemptStore:
         leg: Leg,
         expires_at: datetime,
         now: datetime,
+        browser: Browser | None = None,
     ) -> bool:
         """Bind a link's attempt to a browser session, once; False when there is nothing to bind."""
         result = await self._attempts.update_one(
@@ -178,6 +194,7 @@ class AttemptStore:
                     "phase": str(Phase.CONSENT),
                     "session_hash": session_hash,
                     "follower": subject,
+                    "started_from": asdict(browser) if browser is not None else None,
                     "leg": leg_document(leg),
                     "expires_at": expires_at,
                 },
@@ -237,6 +254,15 @@ class AttemptStore:
         found = await self._attempts.find({"$or": [waiting, left]}).sort("expires_at", ASCENDING).to_list(limit)
         return [attempt_of(document) for document in found]
 
+    async def forget_browsers(self, person_id: str) -> bool:
+        """Erase where a person's runs came from; False when nothing was known.
+
+        ``person_id`` is a key as of ``people``, or the object id or subject alone.
+        """
+        known = {"$or": [{"started_from": {"$type": "object"}}, {"last_from": {"$type": "object"}}]}
+        mine = {"$and": [known, _runs_of(person_id)]}
+        return bool((await self._attempts.update_many(mine, {"$set": dict.fromkeys(BROWSERS)})).modified_count)
+
     async def expire(self, attempt: Attempt, *, session: "Session", now: datetime) -> bool:
         """End an overdue attempt inside a transaction; False when it moved on meanwhile."""
         return await self._end_waiting(attempt, Kind.EXPIRED, session=session, now=now)
@@ -287,3 +313,15 @@ class AttemptStore:
             {"_id": attempt.id, "phase": str(Phase.TAKEN), "run": attempt.run}, {"$set": fields}, session=session
         )
         return bool(result.matched_count)
+
+
+def _runs_of(person_id: str) -> "Document":
+    """Runs that the person began, followed or accepted."""
+    kind, *rest = person_id.split(":", 2)
+    if kind == "user" and len(rest) == 2:
+        account_id, subject = rest
+        return {"account_id": account_id, "$or": [{"subject": subject}, {"follower": subject}]}
+    accepted: Document = {"proven.object_id": person_id}
+    if len(rest) == 1:
+        accepted = {"proven.tenant_id": kind, "proven.object_id": rest[0]}
+    return {"$or": [{"subject": person_id}, {"follower": person_id}, accepted]}

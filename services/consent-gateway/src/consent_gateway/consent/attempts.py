@@ -9,6 +9,14 @@ from shared.events import HeldApp
 
 
 @dataclass(frozen=True, kw_only=True)
+class Browser:
+    """Where a step of a run came from: the address, and a word for the kind of browser. Never part of an event."""
+
+    address: str | None
+    family: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Person:
     """A signed-in person of the console. ``session_hash`` names the browser session; it is never the cookie itself."""
 
@@ -18,6 +26,7 @@ class Person:
     name: str | None
     roles: frozenset[str]
     session_hash: str
+    browser: Browser | None = None
 
     @property
     def may_consent(self) -> bool:
@@ -111,7 +120,8 @@ class Attempt:
     ``permission_set_ids`` is what was asked for; ``remaining`` what still waits for its Accept. ``tenant_id`` is the
     tenant that was named at the start, or the one proven since. ``run`` names who has taken it. ``subject`` is who made
     it; ``follower`` is the person of the console who followed its link. ``proven`` is what the last proof has shown.
-    What was invited without naming a tenant ``needs_confirmation`` by an operator.
+    What was invited without naming a tenant ``needs_confirmation`` by an operator. ``started_from`` is the browser that
+    began the run, ``last_from`` the one that brought Entra's last answer: where it succeeded, the one that accepted.
     """
 
     id: str
@@ -136,6 +146,8 @@ class Attempt:
     invitation_id: str | None = None
     needs_confirmation: bool = False
     proven: Proven | None = None
+    started_from: Browser | None = None
+    last_from: Browser | None = None
     created_at: datetime
     expires_at: datetime
 
@@ -203,7 +215,9 @@ class AttemptView:
 
     ``remaining`` are the sets that were not accepted, ``others`` those of them that a decline was not about: a person
     can go on with them. ``invited`` says that the person at the browser need not be one of the account's. ``services``
-    names the API that the tenant lacks or, where Entra doesn't say which, those that the sets need.
+    names the API that the tenant lacks or, where Entra doesn't say which, those that the sets need;
+    ``resource_app_id`` is the app id of the former. ``started_from``
+    and ``last_from`` are for the account's own people.
     """
 
     id: str
@@ -227,6 +241,9 @@ class AttemptView:
     others: tuple[str, ...] = ()
     invited: bool = False
     services: tuple[str, ...] = ()
+    resource_app_id: str | None = None
+    started_from: Browser | None = None
+    last_from: Browser | None = None
 
     @property
     def done(self) -> int:

@@ -5,13 +5,14 @@ of the same browser on that very tenant.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.consent.attempts import (
     Asked,
     Attempt,
     AttemptView,
+    Browser,
     Ended,
     Leg,
     LinkView,
@@ -42,6 +43,16 @@ from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.grants import Grant
 
 Again = Callable[[], Awaitable[Person | None]]
+
+
+@dataclass(frozen=True)
+class _Visitor:
+    """Who came back from Entra: the sessions that the browser has, and where it is."""
+
+    person: Person | None
+    session_hash: str | None
+    guest: str | None
+    browser: Browser | None
 
 
 class Consent:
@@ -98,6 +109,7 @@ class Consent:
         person: Person | None,
         session_hash: str | None,
         guest: str | None = None,
+        browser: Browser | None = None,
     ) -> Redirect | Ended:
         """Entra's answer to the admin-consent page; ``params`` are the decoded query pairs, in order.
 
@@ -109,7 +121,7 @@ class Consent:
         """
         query = parse(params)
         tenant_id = claimed_tenant(query)
-        attempt, _ = await self._take(query["state"], Phase.CONSENT, person, session_hash, guest)
+        attempt, _ = await self._take(query["state"], Phase.CONSENT, _Visitor(person, session_hash, guest, browser))
         if tenant_id is None:
             sets = [self._catalog.sets[one] for one in attempt.remaining if one in self._catalog.sets]
             resources = [resource for one in sets for resource in one.resources]
@@ -128,6 +140,7 @@ class Consent:
         session_hash: str | None,
         guest: str | None = None,
         again: Again | None = None,
+        browser: Browser | None = None,
     ) -> Redirect | Ended | Asked:
         """The administrator's sign-in came back. Returns when the grant is verified, or was waited for long enough.
 
@@ -140,7 +153,7 @@ class Consent:
         query = parse(params)
         if not query.get("error" if "error" in query else "code"):
             raise Refused(Kind.MALFORMED)
-        attempt, leg = await self._take(query["state"], Phase.PROOF, person, session_hash, guest)
+        attempt, leg = await self._take(query["state"], Phase.PROOF, _Visitor(person, session_hash, guest, browser))
         if "error" in query:
             answer = redirect_answer(Stage.SIGN_IN, query)
             follows = CONSEQUENCE[About.SILENT if leg.silent else About.SIGN_IN, answer.klass]
@@ -198,27 +211,26 @@ class Consent:
             raise Refused(Kind.NOT_FOUND)
         return await self._view(attempt)
 
-    async def _take(
-        self, state: str, phase: Phase, person: Person | None, session_hash: str | None, guest: str | None
-    ) -> tuple[Attempt, Leg]:
+    async def _take(self, state: str, phase: Phase, by: "_Visitor") -> tuple[Attempt, Leg]:
         now, state_hash = self._near.clock(), hashed(state)
         attempt = None
-        if person is not None and session_hash == person.session_hash:
+        if by.person is not None and by.session_hash == by.person.session_hash:
             attempt = await self._attempts.take(
                 state_hash=state_hash,
-                session_hash=person.session_hash,
-                account_id=person.account_id,
+                session_hash=by.person.session_hash,
+                account_id=by.person.account_id,
                 phase=phase,
                 now=now,
+                browser=by.browser,
             )
-        if attempt is None and guest is not None:
+        if attempt is None and by.guest is not None:
             attempt = await self._attempts.take(
-                state_hash=state_hash, session_hash=guest, account_id=None, phase=phase, now=now
+                state_hash=state_hash, session_hash=by.guest, account_id=None, phase=phase, now=now, browser=by.browser
             )
         if attempt is None or attempt.leg is None:
-            bindings = frozenset(one for one in (session_hash, guest) if one is not None)
+            bindings = frozenset(one for one in (by.session_hash, by.guest) if one is not None)
             kind = await self._attempts.why_not(state_hash=state_hash, bindings=bindings, phase=phase, now=now)
-            raise Refused(kind or (Kind.NOT_SIGNED_IN if person is None else Kind.USED))
+            raise Refused(kind or (Kind.NOT_SIGNED_IN if by.person is None else Kind.USED))
         return attempt, attempt.leg
 
     async def _sign_in(

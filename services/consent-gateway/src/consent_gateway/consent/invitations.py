@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from consent_gateway.catalog.model import Catalog
-from consent_gateway.consent.attempts import Attempt, Leg, Phase, Requester
+from consent_gateway.consent.attempts import Attempt, Browser, Leg, Phase, Requester
 from consent_gateway.consent.invited import Asking, Invitation, InvitationStatus, InvitationView
 from consent_gateway.consent.neighbours import Attempts
 from consent_gateway.consent.starts import MOST_OPEN, Rules, Starts, hashed
@@ -224,7 +224,7 @@ class Invitations:
             administrator=names.get(ids[-1]) if proven is not None else None,
         )
 
-    async def begin(self, token: str, *, guest: str) -> str:
+    async def begin(self, token: str, *, guest: str, browser: Browser | None = None) -> str:
         """Have this browser prove who is in front of it. The link is not used by that. Returns where to send it.
 
         Raises:
@@ -239,7 +239,7 @@ class Invitations:
             url, leg = await self._starts.proof_leg(attempt, invitation.tenant_id, silent=False, choose_account=True)
         except EntraFailed as failed:
             raise Refused(how_it_ends(failed.answer.klass)) from None
-        await self._attempts.insert(replace(attempt, phase=Phase.PROOF, leg=leg))
+        await self._attempts.insert(replace(attempt, phase=Phase.PROOF, leg=leg, started_from=browser))
         return url
 
     async def connect(self, token: str, *, guest: str) -> str:

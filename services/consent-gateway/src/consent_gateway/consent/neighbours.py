@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from consent_gateway.catalog.model import PermissionSet
-from consent_gateway.consent.attempts import Attempt, Leg, Phase, Proven
+from consent_gateway.consent.attempts import Attempt, Browser, Leg, Phase, Proven
 from consent_gateway.consent.proof import Administrator, SigningKey
 from consent_gateway.errors import Kind
 from consent_gateway.grants.grants import Grant
@@ -33,7 +33,14 @@ class Attempts(Protocol):
         """Take an attempt that waits for an operator, for that operator; at most one caller ever gets it."""
 
     async def take(
-        self, *, state_hash: str, session_hash: str, account_id: str | None, phase: Phase, now: datetime
+        self,
+        *,
+        state_hash: str,
+        session_hash: str,
+        account_id: str | None,
+        phase: Phase,
+        now: datetime,
+        browser: Browser | None = None,
     ) -> Attempt | None:
         """Consume the state; at most one caller ever gets the attempt. Without an account: one of an invitation."""
 
@@ -58,6 +65,7 @@ class Attempts(Protocol):
         leg: Leg,
         expires_at: datetime,
         now: datetime,
+        browser: Browser | None = None,
     ) -> bool:
         """Bind a link's attempt to a browser session, once."""
         raise NotImplementedError

@@ -68,6 +68,9 @@ def view_of(
         others=_others(attempt, catalog),
         invited=attempt.invitation_id is not None,
         services=_services(attempt, catalog),
+        resource_app_id=attempt.detail if attempt.failure is Kind.SERVICE_MISSING else None,
+        started_from=attempt.started_from,
+        last_from=attempt.last_from,
     )
 
 

@@ -92,7 +92,15 @@ class Starts:
         if await self._attempts.open_of_session(person.session_hash, now=now) >= MOST_OPEN:
             raise Refused(Kind.TOO_MANY, "Finish one of the runs that are open, or wait until they have expired.")
         url, leg = await self.consent_leg(attempt)
-        await self._attempts.insert(replace(attempt, phase=Phase.CONSENT, session_hash=person.session_hash, leg=leg))
+        await self._attempts.insert(
+            replace(
+                attempt,
+                phase=Phase.CONSENT,
+                session_hash=person.session_hash,
+                leg=leg,
+                started_from=person.browser,
+            )
+        )
         return url
 
     async def create_link(
@@ -175,6 +183,7 @@ class Starts:
             leg=leg,
             expires_at=now + timedelta(seconds=self._rules.attempt_seconds),
             now=now,
+            browser=person.browser,
         )
         if not bound:
             raise Refused(Kind.USED)

@@ -10,8 +10,9 @@ from pymongo import ASCENDING, DESCENDING
 from consent_gateway.consent.attempts import Attempt, Person
 from consent_gateway.consent.transfers import LIFE, Transfer, TransferStatus
 from consent_gateway.errors import Kind, Refused
+from consent_gateway.grants.change import Change
 from consent_gateway.grants.grants import Grant, Reason, accept, gone
-from consent_gateway.grants.ledger import Books, Change
+from consent_gateway.grants.ledger import Books
 from shared.events import Actor
 
 if TYPE_CHECKING:

@@ -24,6 +24,8 @@ FRESH_SECONDS = 3_600.0
 RETRY_SECONDS = 30.0
 # An unknown key id makes us fetch the keys again; a stranger can't make us do it more often than this.
 KEYS_RETRY_SECONDS = 10.0
+# A tenant that isn't there isn't asked for more often than this, whoever names it; it may have been made meanwhile.
+NO_TENANT_SECONDS = 60.0
 # Keys that can't be fetched anew are believed no longer than this.
 STALE_KEYS_SECONDS = 86_400.0
 # Tenants whose people sign in. A check needs no document of its tenant.
@@ -77,6 +79,7 @@ class Discovery:
         self._documents: _Recent[Metadata] = _Recent(MOST_TENANTS)
         self._keys: _Recent[dict[str, SigningKey]] = _Recent(MOST_KEYS)
         self._tried: _Recent[None] = _Recent(MOST_TENANTS)
+        self._missing: _Recent[Answer] = _Recent(MOST_TENANTS)
         self._flights: Flights[dict[str, Any]] = Flights()
 
     async def metadata(self, tenant: str) -> Metadata:
@@ -93,6 +96,9 @@ class Discovery:
             return known[1]
         if known is not None and tried is not None and monotonic() - tried[0] < RETRY_SECONDS:
             return known[1]
+        missing = self._missing.get(url)
+        if missing is not None and monotonic() - missing[0] < NO_TENANT_SECONDS:
+            raise EntraFailed(missing[1])
         try:
             metadata = _metadata(url, await self._flights.join(url, lambda: self._fetch(url)))
         except EntraFailed as failed:
@@ -100,6 +106,8 @@ class Discovery:
             if known is not None and failed.answer.klass is Class.TRANSIENT:
                 self._tried.put(url, None)
                 return known[1]
+            if failed.answer.klass is Class.TENANT:
+                self._missing.put(url, failed.answer)
             raise
         UNREACHABLE.set(0)
         self._documents.put(url, metadata)

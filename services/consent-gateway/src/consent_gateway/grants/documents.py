@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from consent_gateway.consent.attempts import Attempt, Channel, Leg, Phase, Proven
+from consent_gateway.consent.attempts import Attempt, Browser, Channel, Leg, Phase, Proven
 from consent_gateway.errors import Kind
 from consent_gateway.grants.grants import Entra, Facts, Grant, Health, Tenant
 from shared.events import AdditionalSetting, HeldApp, Permission, PlannedChange
@@ -46,15 +46,15 @@ _PLAIN = (
 )
 _FROM_CATALOG = ("available_version", "catalog_edition")
 _HEALTH = tuple(Health.__dataclass_fields__)
-# A claim alone moves the token on.
-_HEALTH_WRITTEN = tuple(name for name in _HEALTH if name != "token")
+# A claim alone moves the token on, and a person alone says that something was removed: not whoever checks meanwhile.
+_HEALTH_WRITTEN = tuple(name for name in _HEALTH if name not in {"token", "removal_said_at"})
 
 
 def grant_fields(grant: Grant) -> Document:
     """The ``$set`` of a grant. The check's lease isn't part of it: its holder may still be at work."""
     fields: Document = {name: getattr(grant, name) for name in (*_PLAIN, *_FROM_CATALOG)}
     fields |= {name: [p.model_dump() for p in getattr(grant, name)] for name in _PERMISSIONS}
-    fields["client_id"] = grant.client_id
+    fields |= {"client_id": grant.client_id, "service_principal_id": grant.service_principal_id}
     fields |= {"entra": str(grant.entra), "status": str(grant.status), "usable": grant.usable}
     fields |= {"apps": list(grant.apps), "held_apps": [held.model_dump() for held in grant.held_apps]}
     for name in ("additional", "planned", "settings"):
@@ -77,6 +77,7 @@ def grant_of(document: Document) -> Grant:
     return Grant(
         **fields,
         client_id=document.get("client_id"),
+        service_principal_id=document.get("service_principal_id"),
         entra=Entra(document["entra"]),
         apps=tuple(document["apps"]),
         held_apps=tuple(HeldApp(**held) for held in document["held_apps"]),
@@ -180,6 +181,12 @@ def attempt_of(document: Document) -> Attempt:
         invitation_id=document.get("invitation_id"),
         needs_confirmation=document.get("needs_confirmation", False),
         proven=Proven(**proven) if proven else None,
+        started_from=_browser_of(document.get("started_from")),
+        last_from=_browser_of(document.get("last_from")),
         created_at=document["created_at"],
         expires_at=document["expires_at"],
     )
+
+
+def _browser_of(document: Document | None) -> Browser | None:
+    return Browser(**document) if document is not None else None

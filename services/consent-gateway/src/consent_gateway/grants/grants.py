@@ -47,8 +47,8 @@ class Health:
     """When the grant was and will be checked, and what the last checks said. Never part of an event.
 
     Entra asked not to be asked again before ``not_before``. ``full_at`` is when everything that a check can read was
-    last read, ``absent`` the APIs of the set that the tenant doesn't have, ``token`` the fencing token of the latest
-    claim, which is only ever read.
+    last read, ``absent`` the APIs of the set that the tenant doesn't have. ``removal_said_at`` is when somebody said
+    that it was taken away in Entra, ``token`` the fencing token of the latest claim; a check only reads these two.
     """
 
     next_at: datetime | None = None
@@ -62,6 +62,7 @@ class Health:
     negatives_since: datetime | None = None
     error: str | None = None
     absent: tuple[str, ...] = ()
+    removal_said_at: datetime | None = None
     token: int = 0
 
 
@@ -70,7 +71,8 @@ class Grant:
     """(account, tenant, permission set) as the gateway knows it.
 
     ``permissions`` are those of the accepted version that Entra shows; delegated ones that can't be checked are
-    ``unverified``. ``client_id`` is the client registration that was consented to, whatever the catalogue names today.
+    ``unverified``. ``client_id`` is the client registration that was consented to, whatever the catalogue names today,
+    ``service_principal_id`` the object id that it has in the tenant, as far as a token has shown it.
     ``revision`` is that of the last change.
     """
 
@@ -78,6 +80,7 @@ class Grant:
     tenant_id: str
     permission_set_id: str
     client_id: str | None = None
+    service_principal_id: str | None = None
     version: int
     accepted: tuple[Permission, ...]
     entra: Entra
@@ -190,6 +193,9 @@ def accept(
         tenant_id=tenant_id,
         permission_set_id=permission_set.id,
         client_id=permission_set.client_id,
+        service_principal_id=survives.service_principal_id
+        if survives and survives.client_id == permission_set.client_id
+        else None,
         version=permission_set.version,
         accepted=required,
         entra=Entra.VERIFYING,

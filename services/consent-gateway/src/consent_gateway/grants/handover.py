@@ -10,7 +10,8 @@ from consent_gateway.grants.grants import Grant, with_app, without_app
 from shared.events import HeldApp
 
 if TYPE_CHECKING:
-    from consent_gateway.grants.ledger import Books, Change, Turn
+    from consent_gateway.grants.change import Change, Turn
+    from consent_gateway.grants.ledger import Books
 
 
 async def hand_over(books: "Books", account_id: str, app_id: str, because: "Change") -> None:

@@ -5,23 +5,24 @@ decisions touch can't both commit (no write skew under snapshot isolation).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from pymongo.errors import DuplicateKeyError
 
-from consent_gateway.checks.checks import Organization
 from consent_gateway.errors import Kind, Refused
+from consent_gateway.grants.change import Change, Turn
 from consent_gateway.grants.documents import grant_fields, grant_id, grant_of, tenant_doc_id, tenant_of
 from consent_gateway.grants.events import event_of
 from consent_gateway.grants.grants import Grant, Tenant, with_app, without_app
 from consent_gateway.grants.handover import hand_over
 from consent_gateway.grants.slots import Slots
-from shared.events import GATEWAY, Actor, ConsentFailed, EventData, HeldApp, TenantRemoved, TenantUpdated, new_event
+from consent_gateway.grants.tenants import described, next_revision, removed_at, tenant_events
+from shared.events import GATEWAY, ConsentFailed, EventData, HeldApp, new_event
 from shared.mongo import transaction
 from shared.outbox import Outbox
 from shared.topics import CONSENT_EVENTS
@@ -33,34 +34,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 # Losing the race for an `_id` that many times in a row doesn't happen; a bound keeps a defect from looping for ever.
 RACES = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """What is to be done to a tenant.
-
-    ``grants`` are those that change, in the order of their events. For the ``accepted`` ones, and for the
-    ``reassigned`` ones whose apps the catalogue changed, the apps are settled here: they depend on the slots.
-    ``organization`` is the tenant's description, where it was read anew. ``removed`` is the reason of a disconnection.
-    """
-
-    grants: Sequence[Grant] = ()
-    accepted: frozenset[str] = frozenset()
-    reassigned: frozenset[str] = frozenset()
-    organization: Organization | None = None
-    removed: str | None = None
-    cause: str
-    actor: Actor
-
-
-@dataclass(kw_only=True)
-class Turn:
-    """One tenant of one account inside a transaction: what is there before the change."""
-
-    account_id: str
-    tenant_id: str
-    tenant: Tenant | None
-    grants: dict[str, Grant] = field(default_factory=dict)
 
 
 class Books:
@@ -162,12 +135,12 @@ class Ledger:
         connected = any(grant.live for grant in {**turn.grants, **after}.values())
         await self._settle_link(session, turn, takes=bool(change.accepted), connected=connected)
         before = turn.tenant
-        described = self._describe(turn, change.organization, now)
-        tenant = replace(described, connected=connected, removed_at=_removed_at(turn.tenant, change, now))
+        told = described(turn, change.organization, cloud=self._cloud, now=now)
+        tenant = replace(told, connected=connected, removed_at=removed_at(turn.tenant, change, now))
         previous = before.revision if before is not None else None
         numbered: list[Grant] = []
         for grant in after.values():
-            revision = _next_revision(previous, now)
+            revision = next_revision(previous, now)
             one = replace(grant, revision=revision)
             await self._put(session, one)
             event = event_of(
@@ -182,12 +155,12 @@ class Ledger:
             await self._emit(session, event, revision)
             numbered.append(one)
             previous = revision
-        for kind in self._tenant_events(turn, change, tenant):
-            revision = _next_revision(previous, now)
+        for kind in tenant_events(turn, change, tenant):
+            revision = next_revision(previous, now)
             event_data = kind(tenant, revision, previous, now)
             await self._emit(session, event_data, revision)
             previous = revision
-        revision = previous if previous is not None else _next_revision(None, now)
+        revision = previous if previous is not None else next_revision(None, now)
         await self._put_tenant(session, turn, replace(tenant, revision=revision))
         return tuple(numbered), freed
 
@@ -206,10 +179,12 @@ class Ledger:
         live = [grant for grant in {**turn.grants, **after}.values() if grant.live]
         kept = {app_id for grant in live for app_id in grant.apps}
         had = {app_id for set_id in after if set_id in turn.grants for app_id in turn.grants[set_id].apps}
-        # An app that had an epoch was limited, whatever the catalogue says of it now.
+        # An app that had an epoch was limited, whatever the catalogue says of it now; one that goes on without an epoch
+        # is limited no more, and must not keep a slot that nobody would ever free.
         limited = {app_id for grant in turn.grants.values() for app_id in grant.app_epochs}
+        lost = limited - {app_id for grant in live for app_id in grant.app_epochs}
         freed: set[str] = set()
-        for app_id in sorted((had - kept) & limited | set(self._catalog.limited_apps(had - kept))):
+        for app_id in sorted(lost | set(self._catalog.limited_apps(had - kept))):
             if await slots.release(app_id, turn.tenant_id):
                 freed.add(app_id)
         return after, frozenset(freed)
@@ -243,43 +218,6 @@ class Ledger:
             {"_id": turn.tenant_id}, {"$set": {"account_ids": wanted}, "$inc": {"counter": 1}}, session=session
         )
 
-    def _describe(self, turn: Turn, organization: Organization | None, now: datetime) -> Tenant:
-        known = turn.tenant or Tenant(
-            account_id=turn.account_id,
-            tenant_id=turn.tenant_id,
-            tenant_name=None,
-            primary_domain=None,
-            cloud=self._cloud,
-            revision=0,
-            updated_at=now,
-            people={},
-        )
-        if organization is None:
-            return replace(known, updated_at=now)
-        return replace(
-            known,
-            tenant_name=organization.name or known.tenant_name,
-            primary_domain=organization.primary_domain or known.primary_domain,
-            updated_at=now,
-        )
-
-    def _tenant_events(
-        self, turn: Turn, change: Change, tenant: Tenant
-    ) -> list[Callable[[Tenant, int, int | None, datetime], EventData]]:
-        before = turn.tenant
-        events: list[Callable[[Tenant, int, int | None, datetime], EventData]] = []
-        renamed = before is not None and (before.tenant_name, before.primary_domain) != (
-            tenant.tenant_name,
-            tenant.primary_domain,
-        )
-        # A first name that comes with a grant's event needs no event of its own.
-        if renamed and not (before is not None and before.tenant_name is None and change.grants):
-            events.append(lambda *now: TenantUpdated(**_about(change, *now)))
-        if change.removed is not None:
-            reason, apps = change.removed, {app for grant in turn.grants.values() for app in grant.apps}
-            events.append(lambda *now: TenantRemoved(**_about(change, *now), reason=reason, apps=tuple(sorted(apps))))
-        return events
-
     async def _put(self, session: "Session", grant: Grant) -> None:
         key = grant_id(grant.account_id, grant.tenant_id, grant.permission_set_id)
         await self.grants.update_one({"_id": key}, {"$set": grant_fields(grant)}, upsert=True, session=session)
@@ -312,30 +250,3 @@ class Ledger:
 
     async def _emit(self, session: "Session", data: EventData, revision: int) -> None:
         await self.outbox.add(session, CONSENT_EVENTS, new_event(GATEWAY, data), revision=revision)
-
-
-def _removed_at(before: Tenant | None, change: Change, now: datetime) -> datetime | None:
-    """Since when the tenant is removed: a new consent brings it back."""
-    if change.removed is not None:
-        return now
-    return before.removed_at if before is not None and not change.accepted else None
-
-
-def _next_revision(previous: int | None, now: datetime) -> int:
-    """Survives a restored backup: a counter that was set back is overtaken by the clock."""
-    return max((previous or 0) + 1, int(now.timestamp() * 1000))
-
-
-def _about(change: Change, tenant: Tenant, revision: int, previous: int | None, now: datetime) -> dict[str, object]:
-    return {
-        "account_id": tenant.account_id,
-        "tenant_id": tenant.tenant_id,
-        "tenant_name": tenant.tenant_name,
-        "primary_domain": tenant.primary_domain,
-        "cloud": tenant.cloud,
-        "revision": revision,
-        "previous_revision": previous,
-        "cause": change.cause,
-        "actor": change.actor,
-        "occurred_at": now,
-    }

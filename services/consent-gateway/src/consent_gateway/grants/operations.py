@@ -5,9 +5,10 @@ from datetime import datetime
 
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.errors import Kind, Refused
+from consent_gateway.grants.change import Change
 from consent_gateway.grants.grants import Grant, Reason, gone, with_app, without_app
 from consent_gateway.grants.handover import point_to
-from consent_gateway.grants.ledger import Books, Change, Ledger
+from consent_gateway.grants.ledger import Books, Ledger
 from shared.events import Actor, HeldApp
 
 

@@ -6,7 +6,8 @@ from pymongo import ASCENDING
 
 from consent_gateway.catalog.versions import active_catalog
 from consent_gateway.checks.verification import SYSTEM
-from consent_gateway.grants.ledger import Books, Change, Ledger
+from consent_gateway.grants.change import Change
+from consent_gateway.grants.ledger import Books, Ledger
 from consent_gateway.settings import Settings
 from shared import mongo
 

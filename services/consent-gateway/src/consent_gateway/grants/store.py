@@ -178,11 +178,18 @@ class GrantStore:
         if writes:
             await self._grants.bulk_write(writes, ordered=False)
 
-    async def check_now(self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime) -> bool:
-        """Make a grant due; False when there is none that could be checked."""
+    async def check_now(
+        self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime, removed: bool = False
+    ) -> bool:
+        """Make a grant due; False when there is none that could be checked.
+
+        ``removed`` says that it was taken away in Entra: it is looked at again and again for a while, see ``schedule``.
+        """
+        change = _due_by(now)
+        if removed:
+            change.append({"$set": {"check.removal_said_at": now}})
         result = await self._grants.update_one(
-            {"_id": grant_id(account_id, tenant_id, permission_set_id), "check.next_at": {"$type": "date"}},
-            _due_by(now),
+            {"_id": grant_id(account_id, tenant_id, permission_set_id), "check.next_at": {"$type": "date"}}, change
         )
         # Whoever asks has perhaps just given the service principal a role.
         await self._tenants.update_one(
@@ -232,8 +239,14 @@ def _note(judged: Judgement, token: int | None) -> "UpdateOne":
         "check.last_at": before.health.last_at,
         "check.negatives": before.health.negatives,
     }
-    fields = health_fields(after.health) | {"client_id": after.client_id}
+    fields = health_fields(after.health)
+    fields |= {"client_id": after.client_id, "service_principal_id": after.service_principal_id}
     if token is not None:
         where["check.token"] = token
         fields["check.lease"] = None
-    return UpdateOne(where, {"$set": fields})
+    # Whoever asked for a check while this one was under way is to get it.
+    found, next_at = "$check.next_at", fields.pop("check.next_at")
+    sooner = {"$cond": [{"$eq": [found, before.health.next_at]}, next_at, {"$min": [found, next_at]}]}
+    return UpdateOne(
+        where, [{"$set": {name: {"$literal": value} for name, value in fields.items()} | {"check.next_at": sooner}}]
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,9 +12,17 @@ from consent_gateway.consent.attempts import Requester
 from consent_gateway.consent.consent import Consent
 from consent_gateway.entra.links import enterprise_application
 from consent_gateway.errors import Refused
+from consent_gateway.grants.grants import Grant
 from consent_gateway.grants.operations import Operations
 from consent_gateway.web.api_catalog import AppPage, AppShown, PermissionSetPage, PermissionSetShown, apps_of, sets_of
-from consent_gateway.web.api_models import Accepted, AppTenant, ConsentShown, ConsentWanted, problem_responses
+from consent_gateway.web.api_models import (
+    Accepted,
+    AppTenant,
+    CheckShown,
+    ConsentShown,
+    ConsentWanted,
+    problem_responses,
+)
 from shared.auth import Principal, require
 from shared.events import Actor, canonical_tenant_id
 from shared.problems import Problem, not_found, response
@@ -22,19 +30,17 @@ from shared.problems import Problem, not_found, response
 Caller = Callable[[Request], Awaitable[Principal]]
 
 
-class Grants(Protocol):
-    """Makes grants due for a check."""
-
-    async def check_now(self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime) -> bool:
-        """False when there is none that could be checked."""
-        raise NotImplementedError
-
-
 class Checks(Protocol):
     """Where a check is asked for."""
 
-    async def check_now(self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime) -> bool:
+    async def check_now(
+        self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime, removed: bool = False
+    ) -> bool:
         """Make a grant due for a check; False when there is none that could be checked."""
+        raise NotImplementedError
+
+    async def grants_on(self, account_id: str, tenant_id: str) -> list[Grant]:
+        """The account's grants on a tenant."""
         raise NotImplementedError
 
 
@@ -135,7 +141,7 @@ def _add_consents(routes: APIRouter, caller: Caller, consent: Consent) -> None:
             account_id=None if reads_all or _is_app(principal) else principal.account_id,
             app_id=principal.app_id if _is_app(principal) else None,
         )
-        return ConsentShown.of(view)
+        return ConsentShown.of(view, audit=not _is_app(principal))
 
 
 def _add_operations(
@@ -159,6 +165,26 @@ def _add_operations(
             raise not_found("grant to check")
         return Accepted()
 
+    @routes.post(f"{one_set}/removed", tags=["grants"], status_code=202, responses=problem_responses(404))
+    async def removed(principal: who, tenant_id: TenantIdPath, permission_set_id: str) -> Accepted:
+        """Say that the grant was taken away in Entra: it is checked every few seconds until that is certain.
+
+        That goes on for ten minutes at most; `GET .../check` tells how far it is.
+        """
+        account_id = _account(principal, "operator")
+        if not await grants.check_now(account_id, tenant_id, permission_set_id, now=clock(), removed=True):
+            raise not_found("grant to check")
+        return Accepted()
+
+    @routes.get(f"{one_set}/check", tags=["grants"], responses=problem_responses(404))
+    async def get_check(principal: who, tenant_id: TenantIdPath, permission_set_id: str) -> CheckShown:
+        """When the grant was and will be checked in Entra, and what the last check said."""
+        account_id = _account(principal, "viewer")
+        for grant in await grants.grants_on(account_id, tenant_id):
+            if grant.permission_set_id == permission_set_id:
+                return CheckShown.of(grant, now=clock())
+        raise not_found("grant")
+
     @routes.post(f"{one_set}/block", tags=["grants"], status_code=202, responses=problem_responses(404, 409))
     async def block(principal: who, tenant_id: TenantIdPath, permission_set_id: str) -> Accepted:
         """Stop using the grant. Nothing changes in Entra."""
@@ -175,7 +201,9 @@ def _add_operations(
             account_id, tenant_id, permission_set_id, blocked=blocked, actor=_actor(principal), now=clock()
         )
         committed()
-        url = enterprise_application(cloud, grant.client_id) if grant.client_id is not None else None
+        url = None
+        if grant.client_id is not None:
+            url = enterprise_application(cloud, grant.client_id, object_id=grant.service_principal_id)
         return Accepted(entra_url=url)
 
     @routes.delete("/tenants/{tenant_id}", tags=["grants"], status_code=202, responses=problem_responses(404))
@@ -198,9 +226,9 @@ def _is_app(principal: Principal) -> bool:
     return principal.may("app") and principal.app_id is not None
 
 
-def _account(principal: Principal, role: str) -> str:
+def _account(principal: Principal, role: Literal["viewer", "operator", "admin"]) -> str:
     """The caller's account, if the role (or one above it) is theirs."""
-    require(principal, "admin" if role == "admin" else "operator")
+    require(principal, role)
     if principal.account_id is None:
         raise Problem(403, "forbidden", "The access token names no account.")
     return principal.account_id

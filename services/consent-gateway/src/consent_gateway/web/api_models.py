@@ -5,7 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from consent_gateway.consent.attempts import AttemptView
+from consent_gateway.checks.schedule import removal_is_watched, removal_watched_until
+from consent_gateway.consent.attempts import AttemptView, Browser
+from consent_gateway.grants.grants import Grant
 from shared.events import HeldApp, Slug
 
 TENANT = "8f4c1a52-6d0e-4f2b-9a31-5b7e0c9d2a10"
@@ -51,6 +53,18 @@ class SetResultShown(Shown):
     held_apps: list[HeldApp]
 
 
+class BrowserShown(Shown):
+    """Where a step came from."""
+
+    address: str | None = Field(description="IP address, as far as it is known.")
+    family: str = Field(description="Edge, Opera, Firefox, Chrome, Safari or other.")
+
+    @classmethod
+    def of(cls, browser: Browser | None) -> "BrowserShown | None":
+        """From the browser."""
+        return cls(address=browser.address, family=browser.family) if browser is not None else None
+
+
 class ConsentShown(Shown):
     """A run through Entra's consent."""
 
@@ -71,6 +85,8 @@ class ConsentShown(Shown):
                 "consent_url": "https://consent.example/connect/3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
                 "created_at": "2026-11-23T12:00:00Z",
                 "expires_at": "2026-11-23T12:10:00Z",
+                "started_from": {"address": "203.0.113.7", "family": "Firefox"},
+                "last_from": None,
             }
         }
     )
@@ -83,14 +99,23 @@ class ConsentShown(Shown):
     tenant_name: str | None
     reason: str | None = Field(description="Why it ended without all grants.")
     error_code: str | None = Field(description="Entra's code, for example AADSTS65004.")
+    resource_app_id: str | None = Field(
+        None, description="App id of the API that the tenant lacks: for service_missing, where Entra named it."
+    )
     reference: str
     consent_url: str | None = Field(description="Only in the answer that made it: where to send a browser.")
     created_at: datetime
     expires_at: datetime
+    started_from: BrowserShown | None = Field(
+        None, description="The browser that began it. Never told to apps, and gone once the person is forgotten."
+    )
+    last_from: BrowserShown | None = Field(
+        None, description="The browser that brought Entra's last answer; where it succeeded, the one that accepted."
+    )
 
     @classmethod
-    def of(cls, view: AttemptView) -> "ConsentShown":
-        """From the run."""
+    def of(cls, view: AttemptView, *, audit: bool = False) -> "ConsentShown":
+        """From the run; ``audit`` adds where it came from."""
         return cls(
             id=view.id,
             status=str(view.status),
@@ -108,10 +133,13 @@ class ConsentShown(Shown):
             tenant_name=view.tenant_name,
             reason=str(view.failure) if view.failure is not None else None,
             error_code=view.error_code,
+            resource_app_id=view.resource_app_id,
             reference=view.reference,
             consent_url=view.consent_url,
             created_at=view.created_at,
             expires_at=view.expires_at,
+            started_from=BrowserShown.of(view.started_from) if audit else None,
+            last_from=BrowserShown.of(view.last_from) if audit else None,
         )
 
 
@@ -124,6 +152,47 @@ class Accepted(Shown):
     entra_url: str | None = Field(
         None, description="Where an administrator takes the permissions away in Entra: a block leaves them there."
     )
+
+
+class CheckShown(Shown):
+    """How a grant is checked."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "status": "granted",
+                "checked_at": "2026-11-23T12:00:00Z",
+                "confirmed_at": "2026-11-23T11:59:55Z",
+                "next_check_at": "2026-11-23T12:00:05Z",
+                "answers_against": 1,
+                "problem": None,
+                "removal_watched_until": "2026-11-23T12:09:50Z",
+            }
+        }
+    )
+
+    status: str
+    checked_at: datetime | None = Field(description="When Entra last answered, or failed to.")
+    confirmed_at: datetime | None = Field(description="When Entra last showed everything that was accepted.")
+    next_check_at: datetime | None = Field(description="Null for what is revoked: it isn't checked any more.")
+    answers_against: int = Field(description="Answers in a row that something is missing; several make a change.")
+    problem: str | None = Field(description="Why the last check gave no answer; it changed nothing then.")
+    removal_watched_until: datetime | None = Field(
+        description="Until when it is checked every few seconds, because somebody said that it was removed."
+    )
+
+    @classmethod
+    def of(cls, grant: Grant, *, now: datetime) -> "CheckShown":
+        """From the grant."""
+        return cls(
+            status=str(grant.status),
+            checked_at=grant.health.last_at,
+            confirmed_at=grant.health.last_good_at,
+            next_check_at=grant.health.next_at,
+            answers_against=grant.health.negatives,
+            problem=grant.health.error,
+            removal_watched_until=removal_watched_until(grant) if removal_is_watched(grant, now) else None,
+        )
 
 
 class AppTenant(BaseModel):

@@ -11,6 +11,7 @@ from consent_gateway.consent.attempts import Asked, AttemptView, Ended, NextStep
 from consent_gateway.consent.consent import Consent
 from consent_gateway.consent.transfers import TransferStatus
 from consent_gateway.errors import Kind, Refused
+from consent_gateway.web.browsers import browser_of
 from consent_gateway.web.guard import Gate, Posted, ReadTenants, person_of
 from consent_gateway.web.pages import Pages
 from consent_gateway.web.sessions import Session, utc_now
@@ -48,7 +49,11 @@ def router(
         person, binding = (person_of(session), session.binding) if session else (None, None)
         params = request.query_params.multi_items()
         guest = gate.guest(request)
-        return _onward(await consent.callback(params, person=person, session_hash=binding, guest=guest))
+        return _onward(
+            await consent.callback(
+                params, person=person, session_hash=binding, guest=guest, browser=browser_of(request)
+            )
+        )
 
     @routes.get("/consent/proof")
     async def proof(request: Request, session: Anybody) -> Response:
@@ -58,7 +63,14 @@ def router(
         async def again() -> Person | None:
             return await gate.still(request)
 
-        step = await consent.prove(params, person=person, session_hash=binding, guest=gate.guest(request), again=again)
+        step = await consent.prove(
+            params,
+            person=person,
+            session_hash=binding,
+            guest=gate.guest(request),
+            again=again,
+            browser=browser_of(request),
+        )
         if isinstance(step, Asked):
             return RedirectResponse(gate.invitation(request), 303)
         return _onward(step)

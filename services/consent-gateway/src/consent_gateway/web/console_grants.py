@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.catalog.needs import affected
+from consent_gateway.checks.schedule import removal_is_watched, removal_watched_until
 from consent_gateway.consent.attempts import Person
 from consent_gateway.entra.links import enterprise_application
 from consent_gateway.errors import Kind, Refused
@@ -29,7 +30,9 @@ class Grants(Protocol):
     async def tenant(self, account_id: str, tenant_id: str) -> Tenant | None:
         """One tenant of the account with its grants."""
 
-    async def check_now(self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime) -> bool:
+    async def check_now(
+        self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime, removed: bool = False
+    ) -> bool:
         """Make a grant due; False when there is none that could be checked."""
         raise NotImplementedError
 
@@ -66,7 +69,10 @@ def router(
             "wanted": wanted,
             "grant": grant,
             "stops": [one for one in affected(catalog, wanted, without) if one not in now],
-            "remove_url": enterprise_application(tenant.cloud, grant.client_id or wanted.client_id),
+            "remove_url": enterprise_application(
+                tenant.cloud, grant.client_id or wanted.client_id, object_id=grant.service_principal_id
+            ),
+            "watched": removal_watched_until(grant) if removal_is_watched(grant, clock()) else None,
             "may_consent": person.may_consent,
         }
         return await pages.render("grant.html", values, session=session)
@@ -75,8 +81,11 @@ def router(
     async def act(tenant_id: str, permission_set_id: str, action: str, form: Form) -> Response:
         person = _operator(form)
         canonical = canonical_tenant_id(tenant_id) or ""
-        if action == "verify":
-            if not await grants.check_now(person.account_id, canonical, permission_set_id, now=clock()):
+        if action in {"verify", "removed"}:
+            removed = action == "removed"
+            if not await grants.check_now(
+                person.account_id, canonical, permission_set_id, now=clock(), removed=removed
+            ):
                 raise Refused(Kind.NOT_FOUND)
         elif action in {"block", "unblock"}:
             await operations.block(

@@ -5,7 +5,7 @@ Every page route is a ``PageRoute``: what its function raises becomes a page, or
 
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from consent_gateway.consent.attempts import Person
 from consent_gateway.errors import Refused
 from consent_gateway.grants.grants import Tenant
+from consent_gateway.web.browsers import browser_of
 from consent_gateway.web.oidc import Provider, ProviderUnavailable
 from consent_gateway.web.pages import Pages
 from consent_gateway.web.security import Cookies, FormRefused, check_form, local_path, origin_of, protect, read_form
@@ -89,7 +90,8 @@ class Gate:
     async def session(self, request: Request) -> Session | None:
         """The browser's session, if it has one that is alive."""
         token = request.cookies.get(self.cookies.session)
-        return await self.sessions.open(token, touch=not _is_live(request)) if token else None
+        session = await self.sessions.open(token, touch=not _is_live(request)) if token else None
+        return replace(session, browser=browser_of(request)) if session is not None else None
 
     async def person(self, request: Request) -> Session:
         """The session of a person whose sign-in is fresh, for pages that are read.
@@ -191,6 +193,7 @@ def person_of(session: Session) -> Person:
         name=session.identity.name,
         roles=principal.roles,
         session_hash=session.binding,
+        browser=session.browser,
     )
 
 

@@ -5,6 +5,7 @@ from fastapi.responses import RedirectResponse
 
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.consent.invitations import Invitations
+from consent_gateway.web.browsers import browser_of
 from consent_gateway.web.guard import Gate
 from consent_gateway.web.pages import Pages
 from consent_gateway.web.security import FormRefused, check_form, from_our_page, read_form
@@ -43,7 +44,8 @@ def router(*, gate: Gate, pages: Pages, catalog: Catalog, invitations: Invitatio
         if not from_our_page(request, origin=gate.origin):
             raise FormRefused("another origin")
         cookie = f"{random_token()}.{token}"
-        response = RedirectResponse(await invitations.begin(token, guest=digest(cookie)), 303)
+        begun = await invitations.begin(token, guest=digest(cookie), browser=browser_of(request))
+        response = RedirectResponse(begun, 303)
         gate.cookies.set(response, gate.cookies.invite, cookie, seconds=GUEST_SECONDS)
         return response
 

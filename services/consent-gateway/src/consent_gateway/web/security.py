@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 from fastapi import Request, Response
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
 
@@ -15,6 +17,8 @@ FORM_BYTES = 64 * 1024
 FORM_TARGET_SECONDS = 2.0
 NEXT_CHARACTERS = 2048
 HOME = "/integrations"
+# A year. Not for subdomains, which are others' to decide on.
+STRICT_SECONDS = 31_536_000
 
 Referrer = Literal["same-origin", "no-referrer"]
 
@@ -87,6 +91,23 @@ class Cookies:
     def forget(self, response: Response, name: str) -> None:
         """Have the browser drop one of them."""
         response.delete_cookie(name, path="/", secure=self._secure, httponly=True, samesite="lax")
+
+
+class StrictTransport:
+    """ASGI middleware: under https, every answer tells browsers to come back by https only (RFC 6797)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, and add the header to its answer."""
+
+        async def with_header(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Strict-Transport-Security"] = f"max-age={STRICT_SECONDS}"
+            await send(message)
+
+        await self._app(scope, receive, with_header)
 
 
 def protect(response: Response, *, form_targets: Iterable[str] = (), referrer: Referrer = "same-origin") -> None:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from consent_gateway.consent.attempts import Browser
 from shared.auth import Principal
 from shared.mongo import Database, Document
 
@@ -66,7 +67,8 @@ class Session:
     """A person at a browser. ``binding`` is what consent attempts are bound to.
 
     ``id`` changes with every sign-in. ``binding`` stays while the same person of the same account signs in again in a
-    session that is still alive, so that renewing a sign-in in the middle of a consent loses nothing.
+    session that is still alive, so that renewing a sign-in in the middle of a consent loses nothing. ``browser`` is
+    where this request comes from; it is not kept with the session.
     """
 
     id: str
@@ -75,6 +77,7 @@ class Session:
     csrf_token: str = field(repr=False)
     renew_at: datetime
     expires_at: datetime
+    browser: Browser | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
