@@ -50,7 +50,8 @@ docs: $(VENV)/.dev ## Write what is generated from the code: configuration, sche
 	$(BIN)/python docs/generate.py
 
 screenshots: $(VENV)/.dev ## Take the pictures of docs/screenshots anew, in a real Chromium
-	SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/e2e/test_browser.py
+	SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/e2e/test_browser.py \
+	  tests/integration/consent_gateway_console/test_pictures.py
 
 bench: $(VENV)/.dev ## Measure the hot paths against their floors (BENCH=projection|delivery|isolation|latency|probes for one)
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)

@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
-from support.chromium import CHROMIUM, missing
+from support.chromium import ARGUMENTS, CHROMIUM, missing
 from support.platform import FABRIKAM, PASSWORD, SCREEN, Platform
 
-# Without these Chromium looks for its maker's servers.
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
 SET = "Read directory data"
 PICTURES = os.environ.get("SCREENSHOTS")
 
@@ -23,7 +20,7 @@ pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 @pytest.fixture
 async def context() -> AsyncIterator[BrowserContext]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield await browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
         await browser.close()
 

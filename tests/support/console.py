@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from consent_gateway.catalog.file import load_catalog
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.consent.attempts import (
+    Attempt,
     AttemptStatus,
     AttemptView,
     Ended,
@@ -255,6 +256,16 @@ class ScriptedConsent:
         return f"{ENTRA}/organizations/v2.0/adminconsent?state=s"
 
 
+@dataclass
+class FailedRuns:
+    """Runs that failed, as a test sets them."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+
+    async def failed(self, account_id: str, **_: object) -> list[Attempt]:
+        return [one for one in self.attempts if one.account_id == account_id]
+
+
 class NoTransfers:
     """Nobody has asked for a tenant."""
 
@@ -300,6 +311,7 @@ class Console:
     sessions: Sessions
     consent: ScriptedConsent
     hints: Hints
+    failed: FailedRuns
     tenants: list[Tenant]
     client: httpx.AsyncClient
 
@@ -311,6 +323,7 @@ def console_app(database: Database, client: httpx.AsyncClient, *, public_url: st
         {"issuer": issuer, "client_secret": "console-demo-secret", "session_secret": "s" * 32}
     )
     consent, hints, tenants = ScriptedConsent(catalog, attempt_view(catalog)), Hints(), list[Tenant]()
+    failed = FailedRuns()
     provider = Provider(settings, redirect_uri=f"{public_url}/auth/callback", client=client)
 
     async def entra_origin() -> str:
@@ -337,6 +350,7 @@ def console_app(database: Database, client: httpx.AsyncClient, *, public_url: st
             consent=scripted,
             tenants_of=tenants_of,
             changes=watched,
+            failed=failed,
             heartbeat_seconds=HEARTBEAT_SECONDS,
         )
     )
@@ -346,4 +360,4 @@ def console_app(database: Database, client: httpx.AsyncClient, *, public_url: st
         )
     )
     app.include_router(pages.router())
-    return Console(app, sessions, consent, hints, tenants, client)
+    return Console(app, sessions, consent, hints, failed, tenants, client)

@@ -153,9 +153,9 @@ async def aggregate(
 
 @asynccontextmanager
 async def watch(
-    collection: "Collection", pipeline: Sequence[Mapping[str, Any]], **options: object
+    source: "Collection | Database", pipeline: Sequence[Mapping[str, Any]], **options: object
 ) -> "AsyncIterator[AsyncIterator[Document]]":
-    """A change stream in commit order; options as of ``Collection.watch``."""
-    stream: Any = await settle(cast("Any", collection).watch(list(pipeline), max_await_time_ms=1_000, **options))
+    """A change stream in commit order, of a collection or of a whole database; options as of ``Collection.watch``."""
+    stream: Any = await settle(cast("Any", source).watch(list(pipeline), max_await_time_ms=1_000, **options))
     async with stream:
         yield stream

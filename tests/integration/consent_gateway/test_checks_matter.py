@@ -21,7 +21,8 @@ from consent_gateway.consent.neighbours import SignIn
 from consent_gateway.consent.proof import APPLICATION_ADMINISTRATOR, GLOBAL_ADMINISTRATOR, SigningKey
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind
-from consent_gateway.web import guard, invite_pages, security
+from consent_gateway.web import guard, invite_pages, security, sessions
+from consent_gateway.web.sessions import Sessions, csrf_token
 from support import gateway, gateway_site
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR
 from support.gateway_site import Site, Visit
@@ -198,6 +199,33 @@ async def a_yes_without_its_form(scene: Scene) -> bool:
     return (await guest.post(path, {"step": "connect"}, csrf="forged")).status_code == 303
 
 
+async def a_planted_invitation(scene: Scene) -> bool:
+    """The cookie that an attacker had before, put into the browser of whoever signs in."""
+    mine = await scene.site.signed_in()
+    page = (await mine.post(f"{SCREEN}/invitations", {"permission_set_id": SET})).text
+    path = f"/invite/{page.partition('/invite/')[2].partition('<')[0].partition(chr(34))[0]}"
+    attacker, guest = scene.site.browser(), scene.site.browser()
+    await attacker.post(path, {"step": "sign-in"})
+    planted = attacker.http.cookies["consent_invite"]
+    guest.http.cookies.set("consent_invite", planted)
+    step = await guest.post(path, {"step": "sign-in"})
+    await guest.get(f"/consent/proof?code=c&state={state_of(step.headers['location'])}")
+    answer = await attacker.post(path, {"step": "connect"}, csrf=csrf_token(planted))
+    return answer.status_code == 303
+
+
+async def a_planted_session(scene: Scene) -> bool:
+    """The cookie that an attacker had before, put into the browser of whoever signs in."""
+    sessions, attacker = scene.site.sessions, await scene.site.signed_in("stranger")
+    victim = await scene.site.signed_in()
+    mine = await sessions.open(victim.cookie)
+    assert mine is not None
+    await sessions.end(victim.cookie)
+    await sessions.start(mine.identity, replacing=attacker.cookie)
+    answer = await attacker.post(f"{SCREEN}/consents", {"permission_set_id": SET})
+    return "login.entra.test" in answer.headers.get("location", "")
+
+
 async def an_unconfirmed_tenant(scene: Scene) -> bool:
     path, guest = await invited(scene)
     step = await guest.post(path, {"step": "connect"}, csrf=gateway_site.form_token(await guest.get(path)))
@@ -331,6 +359,20 @@ def any_invitation(patch: Patch, scene: Scene) -> None:
     patch.setattr(inside.store.invitations, "consume", consumed)
 
 
+def cookie_of_before(patch: Patch, _: Scene) -> None:
+    start = Sessions.start
+
+    async def kept(self: Sessions, identity: Any, *, replacing: str | None) -> str:
+        if replacing is None:
+            return await start(self, identity, replacing=None)
+        await self.end(replacing)
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(sessions, "random_token", lambda: replacing)
+            return await start(self, identity, replacing=None)
+
+    patch.setattr(Sessions, "start", kept)
+
+
 def fresh_for_ever(patch: Patch, _: Scene) -> None:
     patch.setattr(transfers, "ASK_WITHIN", transfers.LIFE * 1_000)
 
@@ -374,6 +416,8 @@ CHECKS: dict[str, tuple[Callable[[Scene], Awaitable[bool]], Callable[[Patch, Sce
     "role at the start": (a_viewer_starts, everybody("may_consent")),
     "invitation's standing": (a_revoked_invitation, any_invitation),
     "invitation's form token": (a_yes_without_its_form, any_form_token),
+    "new invitation cookie": (a_planted_invitation, off(invite_pages, "random_token", lambda: "always")),
+    "new session cookie": (a_planted_session, cookie_of_before),
     "transfer's end": (a_transfer_after_seven_days, never_ends),
     "transfer's admin": (a_transfer_by_an_operator, everybody("may_administer")),
     "transfer's proof": (a_transfer_by_an_old_proof, fresh_for_ever),

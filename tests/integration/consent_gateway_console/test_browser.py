@@ -8,15 +8,11 @@ import pytest_asyncio
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from consent_gateway.grants.grants import Tenant
-from support.chromium import CHROMIUM, missing
+from support.chromium import ARGUMENTS, CHROMIUM, missing
 from support.console import CONTOSO, Console, every_status, grant, tenant
 
 from .conftest import SCREEN, Addresses, Browser
 
-ARGUMENTS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 MISSING = missing()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from consent_gateway.catalog.file import load_catalog
-from consent_gateway.catalog.model import MICROSOFT_GRAPH, Catalog
+from consent_gateway.catalog.model import MICROSOFT_GRAPH, ActiveCatalog, Catalog
 from consent_gateway.errors import CatalogError
 from support.gateway import CLIENT_IDS, SETS
 
@@ -42,6 +42,17 @@ def test_a_return_url_is_one_of_an_app_of_the_sets_to_the_letter(tmp_path: Path)
     for url in ("https://app.test/done/", "https://app.test/done?x=1", "https://app.test.evil/done", ""):
         assert not catalog.allows_return_to(url, ["one"])
     assert not catalog.allows_return_to("https://app.test/done", [])
+
+
+def test_a_deployments_return_urls_count_in_whichever_catalogue_is_active(tmp_path: Path) -> None:
+    first = load_catalog(_file(tmp_path, return_urls=["https://app.test/done"]), {"one": CLIENT_IDS[SETS[0]]})
+    (app_id,) = first.apps
+    active = ActiveCatalog(first, return_urls={app_id: ["http://localhost:8092/"], "another": ["https://evil.test/"]})
+    for _ in range(2):
+        assert active.apps[app_id].return_urls == ("https://app.test/done", "http://localhost:8092/")
+        assert active.allows_return_to("http://localhost:8092/", ["one"])
+        assert not active.allows_return_to("https://evil.test/", ["one"])
+        active.activate(first)
 
 
 def _file(folder: Path, *, top: dict[str, Any] | None = None, **app: Any) -> Path:

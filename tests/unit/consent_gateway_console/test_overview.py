@@ -45,7 +45,7 @@ def test_tenants_are_sections_by_name_with_every_set_as_a_row(catalog: Catalog) 
     ("where", "status", "action", "why"),
     [
         ((CONTOSO, "read-directory-data"), "granted", None, "why.granted_by"),
-        ((CONTOSO, "read-activity-data"), "update_available", "action.update", "why.update_available"),
+        ((CONTOSO, "read-activity-data"), "update_available", "action.update", "why.update_available.reason"),
         ((CONTOSO, "manage-accounts"), "partial", "action.again", "why.partial"),
         ((CONTOSO, "read-protected-content"), None, "action.grant", None),
         ((FABRIKAM, "read-directory-data"), "verifying", None, "why.verifying"),

@@ -1,12 +1,15 @@
 """Every template, rendered with what it may be given, hostile names included."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from consent_gateway.catalog.needs import affected, held_on
 from consent_gateway.consent.attempts import AttemptStatus, NextStep, SetResult
+from consent_gateway.consent.failures import Failure
 from consent_gateway.errors import STATUS, Kind
 from consent_gateway.web.location import Location
 from consent_gateway.web.overview import screen
@@ -18,6 +21,7 @@ from shared.events import AdditionalSetting, HeldApp
 from support.console import CONTOSO, FABRIKAM, SETS, attempt_view, every_status, grant, packaged_catalog, tenant
 
 CATALOG = packaged_catalog()
+EVERYTHING = every_status(CATALOG)
 MARKUP = '<img src=x onerror="alert(1)">'
 BLANK: dict[str, Any] = {
     "catalog": CATALOG,
@@ -26,6 +30,7 @@ BLANK: dict[str, Any] = {
     "chosen": (),
     "tenant_id": "",
     "endings": (),
+    "failures": (),
 }
 
 
@@ -154,7 +159,8 @@ def ends() -> list[Any]:
 
 
 @pytest.mark.parametrize("change", ends())
-async def test_every_end_of_a_consent_has_a_page(pages: Pages, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("may_administer", [True, False])
+async def test_every_end_of_a_consent_has_a_page(pages: Pages, change: dict[str, Any], *, may_administer: bool) -> None:
     view = attempt_view(CATALOG, **change)
     values = {
         "attempt": view,
@@ -164,12 +170,64 @@ async def test_every_end_of_a_consent_has_a_page(pages: Pages, change: dict[str,
         "catalog": CATALOG,
         "tenant_names": {FABRIKAM: "Fabrikam Inc"},
         "transfer": None,
+        "moves": held_on(CATALOG, (one for result in view.results for one in result.held_apps), EVERYTHING),
+        "may_administer": may_administer,
     }
     html = await shown(pages, "attempt.html", values, session())
     assert view.reference in html
     assert MARKUP not in html
     if view.results and view.results[0].held_apps:
         assert "Mobile Security stays on Fabrikam Inc" in html
+        moved = f'action="/integrations/microsoft-entra-id/tenants/{CONTOSO}/apps/mobile-security/move"' in html
+        assert moved is may_administer
+        assert ("An administrator of your account can move Mobile Security here" in html) is not may_administer
+
+
+@pytest.mark.parametrize("may", [True, False])
+async def test_a_failed_run_says_what_happened_and_can_be_reset(pages: Pages, *, may: bool) -> None:
+    failure = Failure(
+        id="a7",
+        kind=Kind.NOT_ADMINISTRATOR,
+        permission_set_ids=(SETS[0], "gone-since"),
+        tenant_id=CONTOSO,
+        error_code=MARKUP,
+        reference="0123456789ab",
+        at=datetime(2026, 11, 23, tzinfo=UTC),
+    )
+    view = screen(CATALOG, EVERYTHING, location=Location(path="/screen"))
+    values = BLANK | {"view": view, "may_consent": may, "failures": [failure]}
+    html = await shown(pages, "screen.html", values, session())
+    assert "That account is not an administrator" in html
+    assert "0123456789ab" in html
+    assert MARKUP not in html
+    assert ('action="/integrations/microsoft-entra-id/attempts/a7/reset"' in html) is may
+
+
+@pytest.mark.parametrize(("may_consent", "may_administer"), [(False, False), (True, False), (True, True)])
+async def test_a_tenant_is_disconnected_after_saying_what_stops(
+    pages: Pages, *, may_consent: bool, may_administer: bool
+) -> None:
+    contoso = EVERYTHING[0]
+    held = held_on(CATALOG, (one for each in contoso.grants for one in each.held_apps), EVERYTHING)
+    hostile = replace(contoso, tenant_name=MARKUP)
+    values = {
+        "tenant": hostile,
+        "held": held,
+        "limited": [CATALOG.apps["mobile-security"]],
+        "stops": affected(CATALOG, CATALOG.sets["manage-accounts"], contoso),
+        "may_consent": may_consent,
+        "may_administer": may_administer,
+    }
+    html = await shown(pages, "tenant.html", values, session())
+    assert MARKUP not in html
+    assert "What stops working" in html
+    actions = re.findall(r'action="[^"]*/([a-z]+)"', html)
+    assert actions == [
+        "logout",
+        *["move"] * may_administer,
+        *["verify"] * may_consent,
+        *["disconnect"] * may_administer,
+    ]
 
 
 async def test_files_are_found_by_their_content(pages: Pages) -> None:

@@ -39,6 +39,7 @@ CHOSEN = {
     *(f"history.type.Permission{change}" for change in ("Granted", "Changed", "Blocked", "Revoked")),
     *(f"history.type.{kind}" for kind in ("TenantUpdated", "TenantRemoved", "ConsentFailed")),
     *(f"action.{name}" for name in ("grant", "again", "update")),
+    *(f"cloud.{name}" for name in ("global", "usgov", "china")),
     *(
         f"attempt.{part}.{status}"
         for part in ("title", "lead")

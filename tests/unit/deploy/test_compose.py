@@ -74,6 +74,7 @@ def test_containers_and_the_launcher_run_the_same_demonstration(document: dict[s
     assert gateway["ENTRA__CLIENT_SECRET"] == stack.ENTRA_CLIENT_SECRET
     assert gateway["AUTH__AUDIENCE"] == stack.AUDIENCE
     assert app["APP_ID"] == stack.SAMPLE_APP_IDS
+    assert json.loads(gateway["CATALOG__RETURN_URLS"]).keys() == {*stack.SAMPLE_APP_IDS.split(",")}
 
 
 def test_urls_between_containers_name_a_service_and_the_port_it_listens_on(document: dict[str, Any]) -> None:

@@ -137,6 +137,7 @@ def _gateway(folder: StackFolder, addresses: Addresses) -> dict[str, str]:
         "ENTRA__HOME_TENANT_ID": HOME_TENANT_ID,
         "ENTRA__CLIENT_SECRET": ENTRA_CLIENT_SECRET,
         "CATALOG__CLIENT_IDS": json.dumps(CLIENT_IDS),
+        "CATALOG__RETURN_URLS": json.dumps({app: [f"{addresses.url('app')}/"] for app in SAMPLE_APP_IDS.split(",")}),
         "REGISTRY_URL": addresses.url("registry"),
         "NOTIFIER_URL": addresses.url("notifier"),
         "CONSOLE__ISSUER": issuer(addresses),

@@ -25,6 +25,7 @@ from consent_gateway.web import (
     console_invitations,
     console_many,
     console_planned,
+    console_tenants,
     console_transfers,
     invite_pages,
     signin,
@@ -148,6 +149,7 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
             consent=consent,
             tenants_of=tenants_of,
             changes=core.changes,
+            failed=core.store.attempts,
             endings=core.credential_watch.ending_soon,
         )
     )
@@ -178,6 +180,18 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
             pages=pages,
             catalog=catalog,
             grants=core.store.grants,
+            operations=core.operations,
+            committed=core.relay.poke,
+            clock=utc_now,
+        )
+    )
+    app.include_router(
+        console_tenants.router(
+            gate=gate,
+            pages=pages,
+            catalog=catalog,
+            grants=core.store.grants,
+            failed=core.store.attempts,
             operations=core.operations,
             committed=core.relay.poke,
             clock=utc_now,

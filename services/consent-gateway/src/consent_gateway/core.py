@@ -76,7 +76,9 @@ class Core:
             CatalogError, CredentialError: a file that a setting names can't be used; the message is one line.
         """
         # What this replica's file says, until the database says what is active.
-        catalog = ActiveCatalog(load_catalog(settings.catalog.path, settings.catalog.client_ids))
+        catalog = ActiveCatalog(
+            load_catalog(settings.catalog.path, settings.catalog.client_ids), return_urls=settings.catalog.return_urls
+        )
         entra = Entra.of(settings.entra, catalog)
         database = mongo.connect(settings.mongo)
         owner = f"{NAME}-{secrets.token_hex(4)}"

@@ -4,7 +4,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
 from shared.events import TenantId
 from shared.settings import HttpUrl, ServiceSettings
@@ -23,12 +23,19 @@ def _https_origin(value: str) -> str:
 HttpsOrigin = Annotated[str, AfterValidator(_https_origin)]
 
 
+ReturnUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s#]+$")]
+
+
 class CatalogSettings(BaseModel):
     """Which permission sets exist, and the client registrations they use."""
 
     path: Path | None = Field(None, description="Catalogue file (YAML); the packaged one where it isn't set.")
     client_ids: dict[str, TenantId] = Field(
         description="Client id of every client registration that the catalogue uses, as JSON: registration -> GUID."
+    )
+    return_urls: dict[str, list[ReturnUrl]] = Field(
+        default={},
+        description="Pages of apps that people may be sent back to, beside the catalogue's, as JSON: app -> URLs.",
     )
     per_second: float = Field(
         100.0, gt=0, description="How many tenants a second are looked at when another catalogue became active."

@@ -1,6 +1,6 @@
 """The catalogue: permission sets, the apps that use them, and what each function of an app needs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -184,14 +184,23 @@ class Catalog:
 
 
 class ActiveCatalog(Catalog):
-    """The catalogue that is active now. It reads like any other, and is replaced as a whole, never in parts."""
+    """The catalogue that is active now. It reads like any other, and is replaced as a whole, never in parts.
 
-    def __init__(self, catalog: Catalog) -> None:  # it holds a catalogue instead of the fields of one
-        self._now = catalog
+    ``return_urls`` by app are those of this deployment, beside the ones that a catalogue itself has.
+    """
+
+    # It holds a catalogue instead of the fields of one.
+    def __init__(self, catalog: Catalog, *, return_urls: Mapping[str, Sequence[str]] | None = None) -> None:
+        self._return_urls = return_urls or {}
+        self.activate(catalog)
 
     def activate(self, catalog: Catalog) -> None:
         """From now on it is this one."""
-        self._now = catalog
+        apps = {
+            app.id: replace(app, return_urls=(*app.return_urls, *self._return_urls.get(app.id, ())))
+            for app in catalog.apps.values()
+        }
+        self._now = replace(catalog, apps=apps)
 
     @property
     def version(self) -> int:

@@ -1,12 +1,13 @@
 """What the functions of an app need, where they work, and the one grant that closes what is missing. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from consent_gateway.catalog.functions import Presence, State, brought_by, function_on, satisfied, sets_for
 from consent_gateway.catalog.model import App, Catalog, Function, PermissionSet
 from consent_gateway.grants.grants import Tenant
 from consent_gateway.web.texts import alternatives, listed, plain
+from shared.events import HeldApp
 
 _ACTIONS = {None: "grant", "update_available": "update", "partial": "again", "revoked": "again"}
 # An app's notice offers a grant on this many tenants at most; the sections below it hold the rest.
@@ -56,6 +57,25 @@ class FromApp:
     functions: tuple[FunctionState, ...]
     limited_to: str | None
     return_url: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A limited app that could use a tenant, and the name of the one that it uses instead."""
+
+    app: App
+    tenant_name: str
+
+
+def held_on(catalog: Catalog, held: Iterable[HeldApp], tenants: Iterable[Tenant]) -> tuple[Held, ...]:
+    """The limited apps of a tenant's grants that use another one; ``tenants`` are where its name is looked up."""
+    names = {tenant.tenant_id: tenant_name(tenant) for tenant in tenants}
+    uses = {one.app_id: one.tenant_id for one in held}
+    return tuple(
+        Held(app=catalog.apps[app_id], tenant_name=names.get(tenant_id, tenant_id))
+        for app_id, tenant_id in uses.items()
+        if app_id in catalog.apps
+    )
 
 
 def tenant_name(tenant: Tenant) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from pymongo import ASCENDING, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
 
 from consent_gateway.consent.attempts import Attempt, Browser, Leg, Phase, Proven
 from consent_gateway.errors import Kind
@@ -212,6 +212,27 @@ class AttemptStore:
         """The attempt."""
         document = await self._attempts.find_one({"_id": attempt_id})
         return attempt_of(document) if document is not None else None
+
+    async def failed(self, account_id: str, *, kinds: Ids[str], since: datetime, limit: int = 50) -> list[Attempt]:
+        """Runs of the account that ended for one of these reasons and were not cleared, newest first."""
+        ended: Document = {"phase": str(Phase.CLOSED), "failure": {"$in": sorted(kinds)}, "cleared_at": None}
+        query = {"account_id": account_id, "created_at": {"$gt": since}, **ended}
+        found = await self._attempts.find(query).sort("created_at", DESCENDING).to_list(limit)
+        return [attempt_of(document) for document in found]
+
+    async def clear(self, attempt_id: str, account_id: str, *, now: datetime) -> bool:
+        """Show the account a failed run no more, nor those before it that asked for the same; False without such a run.
+
+        What happened stays in the attempt and in the history.
+        """
+        mine: Document = {"account_id": account_id, "phase": str(Phase.CLOSED), "failure": {"$type": "string"}}
+        document = await self._attempts.find_one({"_id": attempt_id, **mine})
+        if document is None:
+            return False
+        same = {name: document.get(name) for name in ("failure", "remaining", "tenant_id")}
+        earlier = {**mine, **same, "created_at": {"$lte": document["created_at"]}, "cleared_at": None}
+        await self._attempts.update_many(earlier, {"$set": {"cleared_at": now}})
+        return True
 
     async def close(
         self,

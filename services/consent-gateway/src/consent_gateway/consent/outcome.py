@@ -59,7 +59,7 @@ def view_of(
         failure=Kind.EXPIRED if status is AttemptStatus.EXPIRED else attempt.failure,
         error_code=attempt.error_code,
         next_step=_next_step(attempt, status, results),
-        reference=attempt.id[:12],
+        reference=reference_of(attempt),
         return_url=_with_id(attempt.return_url, attempt.id) if attempt.return_url else None,
         consent_url=None,
         created_at=attempt.created_at,
@@ -72,6 +72,11 @@ def view_of(
         started_from=attempt.started_from,
         last_from=attempt.last_from,
     )
+
+
+def reference_of(attempt: Attempt) -> str:
+    """What to quote to support about a run."""
+    return attempt.id[:12]
 
 
 def _services(attempt: Attempt, catalog: Catalog) -> tuple[str, ...]:

@@ -13,19 +13,30 @@ from shared.backoff import Backoff
 from shared.mongo import watch
 
 if TYPE_CHECKING:
-    from shared.mongo import Collection, Database
+    from shared.mongo import Database, Document
 
 log = structlog.get_logger(__name__)
 
 # A watcher that doesn't read only needs to know that something changed.
 UNREAD = 100
+# What the console's pages show: tenants with their grants (each change of a grant raises its tenant's revision), what
+# became of links and requests, and attempts that ended or whose failure was cleared.
+_SHOWN = {
+    "$or": [
+        {"ns.coll": {"$in": ["tenants", "invitations", "transfers"]}},
+        {"ns.coll": "attempts", "updateDescription.updatedFields.phase": "closed"},
+        {"ns.coll": "attempts", "updateDescription.updatedFields.cleared_at": {"$exists": True}},
+    ]
+}
+# Who may look at a document: the account that has it, or the two between which a tenant is handed over.
+_ACCOUNTS = ("account_id", "from_account", "to_account")
 
 
 class Changes:
     """One change stream per process, any number of watchers. A change is a hint: the watcher reads the truth anew."""
 
     def __init__(self, database: "Database") -> None:
-        self._tenants: Collection = database["tenants"]
+        self._database = database
         self._watchers: defaultdict[str, set[asyncio.Queue[str | None]]] = defaultdict(set)
 
     async def run(self) -> None:
@@ -33,13 +44,11 @@ class Changes:
         backoff = Backoff()
         while True:
             try:
-                async with watch(self._tenants, [], full_document="updateLookup") as changes:
+                async with watch(self._database, [{"$match": _SHOWN}], full_document="updateLookup") as changes:
                     backoff.reset()
                     self._tell_all()
                     async for change in changes:
-                        document = change.get("fullDocument") or {}
-                        if document:
-                            self._tell(document["account_id"], document["tenant_id"])
+                        self._tell_of(change.get("fullDocument") or {})
             except PyMongoError as error:
                 delay = backoff.next()
                 log.warning("changes.failed", error=type(error).__name__, retry_in_seconds=round(delay, 2))
@@ -65,6 +74,11 @@ class Changes:
             self._watchers[account_id].discard(queue)
             if not self._watchers[account_id]:
                 del self._watchers[account_id]
+
+    def _tell_of(self, document: "Document") -> None:
+        for name in _ACCOUNTS:
+            if name in document:
+                self._tell(document[name], document.get("tenant_id") or "")
 
     def _tell(self, account_id: str, tenant_id: str) -> None:
         for queue in self._watchers.get(account_id, ()):

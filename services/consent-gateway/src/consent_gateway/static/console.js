@@ -79,7 +79,7 @@ let again = false;
 async function readPage(url) {
   const answer = await fetch(url, { headers: { "X-Console-Live": "1" }, credentials: "same-origin" });
   if (answer.status === 401) {
-    location.reload(); // the sign-in is over: the page itself leads through a new one
+    leave(); // the sign-in is over: the page itself leads through a new one
     return;
   }
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -90,6 +90,11 @@ async function readPage(url) {
   morph(live, fresh);
   document.title = page.title;
   announce(before, statuses(live));
+}
+
+/** Open the page anew, also where it was the answer to a form, which is not to be sent again. */
+function leave() {
+  location.replace(location.pathname + location.search);
 }
 
 /** One reading at a time; what is asked for meanwhile is one more reading afterwards. */
@@ -176,7 +181,7 @@ function connect() {
   const source = new EventSource(live.dataset.events);
   source.addEventListener("open", () => say("on"));
   source.addEventListener("changed", refresh);
-  source.addEventListener("ended", () => location.reload());
+  source.addEventListener("ended", leave);
   source.addEventListener("error", () => {
     say("off");
     // The browser reconnects by itself, except after an answer that says no.

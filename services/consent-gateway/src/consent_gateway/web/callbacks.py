@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
 from consent_gateway.catalog.model import Catalog
-from consent_gateway.catalog.needs import tenant_name
+from consent_gateway.catalog.needs import held_on, tenant_name
 from consent_gateway.consent.attempts import Asked, AttemptView, Ended, NextStep, Person, Redirect
 from consent_gateway.consent.consent import Consent
 from consent_gateway.consent.transfers import TransferStatus
@@ -78,13 +78,15 @@ def router(
     @routes.get("/consent/attempts/{attempt_id}")
     async def attempt(request: Request, attempt_id: str, session: Anybody) -> Response:
         view = await view_of(request, attempt_id, session)
-        held = any(result.held_apps for result in view.results)
+        held = [one for result in view.results for one in result.held_apps]
         tenants = await tenants_of(view.account_id) if held else ()
         values = {
             "attempt": view,
             "outcome": _outcome(view),
             "again": view.next_step in _AGAIN and session is not None and person_of(session).may_consent,
             "transfer": await transfers.asked_by(view.id) if view.failure is Kind.TENANT_TAKEN else None,
+            "may_administer": session is not None and person_of(session).may_administer,
+            "moves": held_on(catalog, held, tenants) if session is not None else (),
             "again_on": view.tenant_id if view.next_step in _AGAIN_THERE else None,
             "catalog": catalog,
             "tenant_names": {tenant.tenant_id: tenant_name(tenant) for tenant in tenants},

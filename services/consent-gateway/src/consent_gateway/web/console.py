@@ -2,16 +2,18 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from consent_gateway.catalog.model import Catalog
+from consent_gateway.consent.attempts import Attempt
 from consent_gateway.consent.consent import Consent
+from consent_gateway.consent.failures import FAILURES, SHOWN_FOR, standing
 from consent_gateway.entra.credential_expiry import Ending
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.changes import Changes
@@ -26,6 +28,19 @@ OPEN_DETAILS = 50
 _ROW = re.compile(r"(new|[0-9a-f-]{36})\.[a-z0-9][a-z0-9-]{0,62}")
 TENANTS_READ = 200
 
+FAILURES_SHOWN = 5
+
+
+class FailedRuns(Protocol):
+    """Where failed runs are read."""
+
+    async def failed(
+        self, account_id: str, *, kinds: Collection[str], since: datetime, limit: int = 50
+    ) -> Sequence[Attempt]:
+        """Those of the account that ended for one of these reasons and were not cleared, newest first."""
+        raise NotImplementedError
+
+
 Watched = AbstractAsyncContextManager[AsyncIterator[str]]
 
 
@@ -37,6 +52,7 @@ def router(
     consent: Consent,
     tenants_of: ReadTenants,
     changes: Changes,
+    failed: FailedRuns,
     endings: Callable[[], Sequence[Ending]] = tuple,
     heartbeat_seconds: float = 15.0,
 ) -> APIRouter:
@@ -50,8 +66,11 @@ def router(
         # One more than is shown says that there are more; what an app has is looked for on more tenants than are shown.
         limit = TENANTS_READ if location.app_id else TENANTS_SHOWN + 1
         tenants = await tenants_of(person.account_id, limit=limit, after=location.after)
+        since = datetime.now(UTC) - SHOWN_FOR
+        attempts = await failed.failed(person.account_id, kinds=FAILURES, since=since)
         values = {
             "view": screen(catalog, tenants, location=location),
+            "failures": standing(attempts, tenants)[:FAILURES_SHOWN],
             "catalog": catalog,
             "may_consent": person.may_consent,
             # Whoever only grants permissions can't renew our credentials, and needn't worry about them.

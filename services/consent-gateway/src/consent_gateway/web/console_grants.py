@@ -99,7 +99,9 @@ def router(
             committed()
         else:
             raise Refused(Kind.NOT_FOUND)
-        return RedirectResponse(PATH.format(tenant_id=canonical, permission_set_id=permission_set_id), 303)
+        here = PATH.format(tenant_id=canonical, permission_set_id=permission_set_id)
+        back = f"{SCREEN}#row-{canonical}.{permission_set_id}" if form.one("back") == "screen" else here
+        return RedirectResponse(back, 303)
 
     return routes
 

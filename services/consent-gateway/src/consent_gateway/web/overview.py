@@ -94,6 +94,7 @@ class Row:
     why: Why | None
     notes: tuple[Note, ...]
     toggle: str
+    target: str
     details: Details | None
     manage: str | None = None
 
@@ -105,7 +106,9 @@ class Section:
     tenant_id: str
     name: str | None
     domain: str | None
+    cloud: str
     checked_at: datetime | None
+    checkable: bool
     rows: tuple[Row, ...]
 
 
@@ -163,6 +166,8 @@ class _View:
             tenant_id=tenant.tenant_id,
             name=tenant.tenant_name,
             domain=tenant.primary_domain,
+            cloud=tenant.cloud,
+            checkable=any(grant.live for grant in tenant.grants),
             checked_at=max((grant.health.last_at for grant in tenant.grants if grant.health.last_at), default=None),
             rows=tuple(self.row(each, tenant) for each in self.catalog.sets.values()),
         )
@@ -186,6 +191,7 @@ class _View:
             why=_why(wanted, grant, people, broken) if grant else None,
             notes=tuple(self._notes(wanted, grant)) if grant else (),
             toggle=self.location.toggling(key),
+            target=plain("action.target", set=wanted.title, tenant=tenant_name(tenant)) if tenant else wanted.title,
             manage=f"{self.location.path}/tenants/{tenant.tenant_id}/permission-sets/{wanted.id}"
             if tenant is not None and grant is not None
             else None,
@@ -230,9 +236,13 @@ def _why(wanted: PermissionSet, grant: Grant, people: dict[str, str], broken: Se
     if grant.status == "verifying":
         return Why(key="why.verifying", at=grant.accepted_at)
     if grant.status == "update_available":
-        more = listed([permission.value for permission in wanted.required if permission not in grant.accepted])
-        key = "why.update_available" if more else "why.update_available.plain"
-        return Why(key=key, values={"version": wanted.version, "permissions": more})
+        added = [permission for permission in wanted.permissions if permission.key not in grant.accepted]
+        key = "why.update_available" if added else "why.update_available.plain"
+        # One reason reads as a sentence; of several, each stands beside its permission in the details.
+        key = "why.update_available.reason" if len(added) == 1 else key
+        more = listed([permission.value for permission in added])
+        reason = added[0].reason if added else ""
+        return Why(key=key, values={"version": wanted.version, "permissions": more, "reason": reason})
     if grant.status == "partial":
         missing = listed([permission.value for permission in grant.missing])
         key = "why.partial" if missing else "why.partial.plain"

@@ -1,5 +1,6 @@
 """Console sign-in: OpenID Connect authorization code with PKCE against the suite's issuer."""
 
+import secrets
 from typing import Protocol
 
 import structlog
@@ -80,8 +81,9 @@ def router(gate: Gate, provider: Provider, pages: Pages, *, public_url: str, peo
         return response
 
     async def refuse(kind: str, status: int, reason: str) -> Response:
-        log.warning("console.sign_in_refused", kind=kind, reason=reason)
-        return await pages.problem(kind, status=status)
+        reference = secrets.token_hex(6)
+        log.warning("console.sign_in_refused", kind=kind, reason=reason, reference=reference)
+        return await pages.problem(kind, status=status, reference=reference)
 
     return routes
 
