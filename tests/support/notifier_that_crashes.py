@@ -14,6 +14,7 @@ from typing import Any
 
 from notifier.app import create_app
 from notifier.delivery_store import DeliveryStore
+from notifier.recovery import Recoveries
 from notifier.sender import Sender
 from notifier.settings import Settings
 from notifier.store import EventStore
@@ -88,13 +89,31 @@ WINDOWS: dict[str, Callable[[], None]] = {
 LATER_WINDOWS: dict[str, Callable[[], None]] = {
     "while rows are claimed": lambda: after(DeliveryStore, "claim"),
     "after it is disabled, before its owner is told": lambda: after(SubscriptionStore, "disable"),
+    "after its owner is told, before what is pending ends": lambda: before(DeliveryStore, "end_all"),
+    "after what is pending has ended, before that is noted": lambda: before(SubscriptionStore, "told"),
+}
+# Moments that come only when an owner asks for something, or the process is told to stop.
+RECOVERY_WINDOWS: dict[str, Callable[[], None]] = {
+    "after it is enabled, before the recovery is noted": lambda: before(Recoveries, "begin"),
+    "after the recovery is noted": lambda: after(Recoveries, "begin"),
+    "in a recovery, before the dead are revived": lambda: before(DeliveryStore, "revive"),
+    "in a recovery, after the dead are revived": lambda: after(DeliveryStore, "revive"),
+    "in a recovery, before its second look": lambda: before(Recoveries, "_come_back"),
+}
+ASKED_WINDOWS: dict[str, Callable[[], None]] = {
+    "before claims are given up": lambda: before(DeliveryStore, "release"),
+    "after claims are given up": lambda: after(DeliveryStore, "release"),
+    "before secrets are replaced": lambda: before(SubscriptionStore, "replace_secrets"),
+    "after secrets are replaced": lambda: after(SubscriptionStore, "replace_secrets"),
+    "after its owner has disabled it, before what is pending ends": lambda: after(SubscriptionStore, "change"),
+    "after it is deleted, before what is pending ends": lambda: after(SubscriptionStore, "delete"),
 }
 
 
 def main() -> None:
     """Serve until the moment comes."""
     window, topic, partitions, group = sys.argv[1:]
-    (WINDOWS | LATER_WINDOWS)[window]()
+    (WINDOWS | LATER_WINDOWS | RECOVERY_WINDOWS | ASKED_WINDOWS)[window]()
     settings = load(Settings)
     logs.configure(settings.log, service="notifier")
     topics = replace(PERMISSION_STATUS, name=topic, partitions=int(partitions))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver(answer: Answer | None = None) -> AsyncIterator[Receiver]:
+async def receiver(answer: Answer | None = None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     """A receiver that listens for as long as the context lasts."""
     made = Receiver()
     if answer is not None:
@@ -135,8 +136,8 @@ async def receiver(answer: Answer | None = None) -> AsyncIterator[Receiver]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    made.url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
     try:
         yield made
     finally:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,6 +25,7 @@ from shared.events import Event
 from shared.kafka import Record
 from shared.settings import KafkaSettings
 from shared.topics import PERMISSION_STATUS, Topic, dead_letter_topic
+from support.crashing import Doomed, doomed
 from support.eventually import eventually
 from support.notifying import SECRETS_KEY, new_subscription
 from support.status_events import publish
@@ -41,6 +43,7 @@ Subscribe = Callable[..., Awaitable[Subscription]]
 RunEngine = Callable[..., AbstractAsyncContextManager[Engine]]
 Serve = Callable[..., AbstractAsyncContextManager["Served"]]
 MakeReceiver = Callable[..., Awaitable[Receiver]]
+Doom = Callable[..., AbstractAsyncContextManager[Doomed]]
 
 
 @pytest.fixture(params=["motor"])
@@ -108,13 +111,13 @@ def subscriptions(database: "Database") -> SubscriptionStore:
 @pytest.fixture
 def subscribe(subscriptions: SubscriptionStore) -> Subscribe:
     """Stores subscriptions; the arguments are a URL and ``app_id`` or ``account_id``."""
+    return partial(subscribed, subscriptions)
 
-    async def make(url: str, **fields: Any) -> Subscription:
-        made = new_subscription(url, **fields)
-        await subscriptions.add(made)
-        return made
 
-    return make
+async def subscribed(subscriptions: SubscriptionStore, url: str, **fields: Any) -> Subscription:
+    made = new_subscription(url, **fields)
+    await subscriptions.add(made)
+    return made
 
 
 @pytest.fixture
@@ -135,8 +138,13 @@ def run_engine(database: "Database", settings: Settings) -> RunEngine:
     """Runs the delivery engine alone for as long as the context lasts: what is given to its intake is sent."""
 
     @asynccontextmanager
-    async def running(**changes: Any) -> AsyncIterator[Engine]:
-        changed = settings.model_copy(update={"delivery": settings.delivery.model_copy(update=changes)})
+    async def running(*, timeout_ms: int = settings.mongo.timeout_ms, **changes: Any) -> AsyncIterator[Engine]:
+        changed = settings.model_copy(
+            update={
+                "delivery": settings.delivery.model_copy(update=changes),
+                "mongo": settings.mongo.model_copy(update={"timeout_ms": timeout_ms}),
+            }
+        )
         engine = Engine(database, changed)
         await engine.create_indexes()
         async with (
@@ -173,9 +181,9 @@ def serve(settings: Settings, status_topic: Topic, kafka_group: str) -> Serve:
     """Runs a notifier with its HTTP server for as long as the context lasts."""
 
     @asynccontextmanager
-    async def serving(**changes: Any) -> AsyncIterator[Served]:
+    async def serving(*, port: int = 0, **changes: Any) -> AsyncIterator[Served]:
         app = create_app(settings.model_copy(update=changes), topic=status_topic, group=kafka_group)
-        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
         try:
@@ -184,8 +192,7 @@ def serve(settings: Settings, status_topic: Topic, kafka_group: str) -> Serve:
                 return server.started
 
             await eventually(started, what="a listening server")
-            port = server.servers[0].sockets[0].getsockname()[1]
-            url = f"http://127.0.0.1:{port}"
+            url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
             async with httpx.AsyncClient() as client:
 
                 async def ready() -> int:
@@ -210,6 +217,8 @@ class Stage:
     start: StartApp
     make_receiver: MakeReceiver
     subscribe: Subscribe
+    subscriptions: SubscriptionStore
+    deliveries: DeliveryStore
 
     async def publish(self, *events: Event | Record) -> None:
         """Write events, or records as they are, to the status topic."""
@@ -218,8 +227,21 @@ class Stage:
 
 @pytest.fixture
 def stage(
-    settings: Settings, status_topic: Topic, start: StartApp, make_receiver: MakeReceiver, subscribe: Subscribe
+    settings: Settings, status_topic: Topic, start: StartApp, make_receiver: MakeReceiver, database: "Database"
 ) -> Stage:
+    subscriptions = SubscriptionStore(database)
     return Stage(
-        kafka=settings.kafka, topic=status_topic, start=start, make_receiver=make_receiver, subscribe=subscribe
+        kafka=settings.kafka,
+        topic=status_topic,
+        start=start,
+        make_receiver=make_receiver,
+        subscribe=partial(subscribed, subscriptions),
+        subscriptions=subscriptions,
+        deliveries=DeliveryStore(database, retention_seconds=30 * DAY),
     )
+
+
+@pytest.fixture
+def doom(settings: Settings, status_topic: Topic, kafka_group: str) -> Doom:
+    """Runs a notifier in a process of its own that dies in the window that is named."""
+    return partial(doomed, settings=settings, topic=status_topic, group=kafka_group)

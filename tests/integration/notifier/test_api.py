@@ -262,6 +262,9 @@ async def test_the_document_describes_every_route_with_examples(client: httpx.As
         "/v1/subscriptions/{subscription_id}/deliveries",
         "/v1/deliveries/{delivery_id}",
         "/v1/deliveries/{delivery_id}/resend",
+        "/v1/deliveries/{delivery_id}/expunge",
+        "/v1/subscriptions/{subscription_id}/expunge",
+        "/v1/expunge",
         "/v1/portal-links",
         "/v1/stream",
     }
@@ -296,7 +299,8 @@ async def _statuses(client: httpx.AsyncClient, headers: dict[str, str], subscrip
 
 
 async def test_an_owner_bounds_filters_and_pauses(client: httpx.AsyncClient, search: dict[str, str]) -> None:
-    bounds = {"permission_set_ids": ["manage-accounts"], "concurrency": 2, "rate_limit": 5.5}
+    bounds: dict[str, Any] = {"permission_set_ids": ["manage-accounts"], "concurrency": 2, "rate_limit": 5.5}
+    bounds["retry_schedule"] = [1.0, 60.0, 86400.0]
     made = await create(client, search, **bounds)
     assert bounds.items() <= made.items()
     assert (made["paused"], made["resting_until"]) == (False, None)
@@ -311,11 +315,18 @@ async def test_an_owner_bounds_filters_and_pauses(client: httpx.AsyncClient, sea
     refused: list[dict[str, Any]] = [
         {"concurrency": 0},
         {"rate_limit": 0},
+        {"retry_schedule": [0.5]},
+        {"retry_schedule": [86401]},
+        {"retry_schedule": [1] * 21},
+        {"retry_schedule": "[1]"},
         {"permission_set_ids": []},
         {"paused": None},
     ]
     for wrong in refused:
         assert (await client.patch(path, headers=search, json=wrong)).status_code == 422
+    for schedule in ([], [5.0], None):
+        changed = (await client.patch(path, headers=search, json={"retry_schedule": schedule})).json()
+        assert changed["retry_schedule"] == schedule
     since = (datetime.now(UTC) - timedelta(days=1)).isoformat()
     await client.post(f"{path}/recover", headers=search, json={"since": since})
     assert (await client.get(path, headers=search)).json()["paused"] is False

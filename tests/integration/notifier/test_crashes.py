@@ -1,19 +1,13 @@
 """Killed at any moment, the notifier has lost nothing: its successor tells everybody, under the same ids."""
 
-import asyncio
-import json
-import os
-import signal
-import sys
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
 from notifier.delivery_store import DeliveryStore
-from notifier.settings import Settings
 from shared.events import Event
-from support import notifier_that_crashes
 from support.eventually import eventually
 from support.notifier_that_crashes import LATER_WINDOWS, WINDOWS
 from support.status_events import status_event
@@ -22,40 +16,11 @@ from support.webhooks import answering, in_turn
 EVENTS = 20
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    delivery = settings.delivery
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "PUBLIC_URL": settings.public_url,
-        "HTTP__PORT": "0",
-        "KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-        "MONGO__URL": settings.mongo.url.get_secret_value(),
-        "MONGO__DATABASE": settings.mongo.database,
-        "AUTH__ISSUER": settings.auth.issuer,
-        "AUTH__AUDIENCE": settings.auth.audience,
-        "AUTH__JWKS_URL": settings.auth.jwks_url,
-        "DELIVERY__SECRETS_KEY": delivery.secrets_key.get_secret_value(),
-        "DELIVERY__ALLOW_PRIVATE_NETWORKS": "true",
-        "DELIVERY__RETRY_SCHEDULE": json.dumps(delivery.retry_schedule),
-        "DELIVERY__TOTAL_TIMEOUT_SECONDS": str(delivery.total_timeout_seconds),
-        "DELIVERY__LEASE_SECONDS": str(delivery.lease_seconds),
-    }
-
-
-async def killed(window: str, stage: Any, kafka_group: str, settings: Settings, events: list[Event]) -> None:
+async def killed(doom: Any, window: str, stage: Any, events: list[Event]) -> None:
     """A notifier is told of the events, and dies in the window."""
-    command = [sys.executable, "-m", notifier_that_crashes.__name__, window]
-    command += [stage.topic.name, str(stage.topic.partitions), kafka_group]
-    process = await asyncio.create_subprocess_exec(*command, env=environment(settings))
-    try:
+    async with doom(window) as notifier:
         await stage.publish(*events)
-        async with asyncio.timeout(60):
-            assert await process.wait() == -signal.SIGKILL
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await notifier.died()
 
 
 def news() -> list[Event]:
@@ -63,15 +28,13 @@ def news() -> list[Event]:
 
 
 @pytest.mark.parametrize("window", [*WINDOWS, "while rows are claimed"])
-async def test_every_event_reaches_every_subscriber(
-    window: str, stage: Any, kafka_group: str, settings: Settings, deliveries: DeliveryStore
-) -> None:
+async def test_every_event_reaches_every_subscriber(window: str, stage: Any, doom: Any, kafka_group: str) -> None:
     # Rows are claimed where a first attempt has failed.
     answer = in_turn(answering(500), answering(204)) if window in LATER_WINDOWS else None
     endpoints = [await stage.make_receiver(answer) for _ in range(3)]
     subscriptions = [await stage.subscribe(endpoint.url, app_id="search") for endpoint in endpoints]
     events = news()
-    await killed(window, stage, kafka_group, settings, events)
+    await killed(doom, window, stage, events)
 
     # The broker waits ten seconds for the dead member of a group. Positions are the service's own, so that a member of
     # another group goes on from the same records at once. One window shows the same group.
@@ -86,7 +49,7 @@ async def test_every_event_reaches_every_subscriber(
             )
         for subscription in subscriptions:
             await eventually(
-                partial(states_of, deliveries, subscription.id),
+                partial(states_of, stage.deliveries, subscription.id),
                 lambda states: states == ["delivered"] * EVENTS,
                 within=60,
                 what="a record of each",
@@ -105,16 +68,32 @@ async def states_of(deliveries: DeliveryStore, subscription_id: str) -> list[str
     return [each.status for each in found]
 
 
+@pytest.mark.parametrize(
+    "window",
+    [
+        "after it is disabled, before its owner is told",
+        "after its owner is told, before what is pending ends",
+        "after what is pending has ended, before that is noted",
+    ],
+)
 async def test_an_owner_is_told_of_what_was_disabled_by_a_process_that_died_over_it(
-    stage: Any, kafka_group: str, settings: Settings, deliveries: DeliveryStore
+    window: str, stage: Any, doom: Any, kafka_group: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("notifier.endpoints.UNTOLD_SECONDS", 0.5)
     gone, other = await stage.make_receiver(answering(410)), await stage.make_receiver()
     disabled = await stage.subscribe(gone.url, app_id="search")
     await stage.subscribe(other.url, app_id="search")
     events = news()
-    await killed("after it is disabled, before its owner is told", stage, kafka_group, settings, events)
+    await killed(doom, window, stage, events)
     async with stage.start(group=f"{kafka_group}-successor"):
         # Everything the other endpoint would have got anyway, and the news of the first.
         await eventually(partial(ids_at, other), lambda ids: len(ids) == EVENTS + 1, within=60)
-        await eventually(partial(states_of, deliveries, disabled.id), lambda states: set(states) == {"dead"}, within=60)
-    assert [item.json["type"] for item in other.received].count("endpoint.disabled") == 1
+        await eventually(
+            partial(states_of, stage.deliveries, disabled.id), lambda states: set(states) == {"dead"}, within=60
+        )
+        later = datetime.now(UTC) + timedelta(minutes=5)
+        await eventually(
+            lambda: stage.subscriptions.untold(before=later), lambda left: left == [], what="that it is noted"
+        )
+    # Told once, or again under the same id.
+    assert len({item.id for item in other.received if item.json["type"] == "endpoint.disabled"}) == 1

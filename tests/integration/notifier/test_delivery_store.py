@@ -7,7 +7,8 @@ import pytest
 import pytest_asyncio
 
 from notifier.deliveries import Attempt, Result, Verdict
-from notifier.delivery_store import DeliveryStore, NewDelivery
+from notifier.delivery_documents import NewDelivery
+from notifier.delivery_store import DeliveryStore
 
 if TYPE_CHECKING:
     from shared.mongo import Database

@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from notifier.deliveries import delivery_id
-from notifier.delivery_store import DeliveryStore, NewDelivery
+from notifier.delivery_documents import NewDelivery
+from notifier.delivery_store import DeliveryStore
 from notifier.engine import Engine
 from notifier.notifications import Notice, notice_of
 from notifier.store import EventStore

@@ -85,6 +85,19 @@ async def test_an_endpoint_that_never_takes_it_gets_the_whole_schedule_and_no_mo
     assert len(set(endpoint.ids())) == 1
 
 
+async def test_an_endpoint_is_tried_by_its_own_schedule_where_it_has_one(
+    run_engine: Any, make_receiver: Any, subscribe: Any, deliveries: DeliveryStore
+) -> None:
+    endpoint = await make_receiver(answering(500))
+    once = await subscribe(endpoint.url, app_id="search", retry_schedule=())
+    twice = await subscribe(endpoint.url, app_id="search", retry_schedule=(0.01,))
+    usual = await subscribe(endpoint.url, app_id="search")
+    async with run_engine(retry_schedule=(0.01, 0.01)) as engine:
+        await engine.intake.deliver(told([notice()]))
+        found = [await ended(deliveries, each) for each in (once, twice, usual)]
+    assert [len(delivery.attempts) for (delivery,) in found] == [1, 2, 3]
+
+
 async def test_a_redirect_leads_nowhere(
     run_engine: Any, make_receiver: Any, subscribe: Any, deliveries: DeliveryStore
 ) -> None:

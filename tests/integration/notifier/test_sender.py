@@ -10,44 +10,17 @@ from typing import Any
 
 import pytest
 import structlog
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 
 from notifier.addresses import RefusedUrl
 from notifier.resolving import Resolver
 from notifier.sender import Sender
 from notifier.settings import DeliverySettings
+from support.names import Names
 from support.notifying import SECRETS_KEY
 from support.webhooks import Received, answering, in_turn, reset
 
 Opened = Callable[..., AbstractAsyncContextManager[Sender]]
-
-
-class Names(AbstractResolver):
-    """A resolver that gives the answers of a test, one after the other."""
-
-    def __init__(self, *answers: str) -> None:
-        self._answers = list(answers)
-        self.asked = 0
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        self.asked += 1
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=0,
-            )
-            for address in answer.split()
-        ]
-
-    async def close(self) -> None:
-        pass
 
 
 @asynccontextmanager

@@ -56,6 +56,18 @@ def test_jitter_moves_a_retry_by_a_fifth_at_most(spread: float, tries: int) -> N
     assert share == pytest.approx(1 + 0.2 * spread, rel=1e-5)
 
 
+def test_an_endpoints_own_schedule_goes_before_the_platforms() -> None:
+    def verdict(schedule: tuple[float, ...] | None, tries: int) -> Verdict:
+        policy = POLICY.with_schedule(schedule)
+        return judge(attempt(500), tries=tries, started_at=NOW, now=NOW, policy=policy, spread=0.0)
+
+    assert verdict((7.0, 9.0), 1) == Verdict(status="pending", next_at=NOW + timedelta(seconds=9))
+    assert verdict((7.0, 9.0), 2) == Verdict(status="dead", reason="attempts_exhausted")
+    assert verdict((), 0) == Verdict(status="dead", reason="attempts_exhausted")
+    assert verdict(None, 0) == Verdict(status="pending", next_at=NOW + timedelta(seconds=STANDARD_WEBHOOKS_SCHEDULE[0]))
+    assert POLICY.with_schedule((7.0,)).max_age == POLICY.max_age
+
+
 def test_after_the_last_wait_it_is_dead() -> None:
     assert judged(attempt(500), tries=9) == Verdict(status="dead", reason="attempts_exhausted")
 

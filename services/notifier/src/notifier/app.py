@@ -8,8 +8,9 @@ from importlib import metadata
 import httpx
 from fastapi import APIRouter, FastAPI
 
-from notifier import delivery_routes, portal, routes, stream
+from notifier import delivery_routes, expunge_routes, portal, routes, stream
 from notifier.engine import Engine
+from notifier.expunging import Expunging
 from notifier.hub import Hub
 from notifier.resending import Resending
 from notifier.settings import Settings
@@ -121,6 +122,16 @@ def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple
         ),
         delivery_routes.router(
             subscriptions=engine.subscriptions, deliveries=engine.deliveries, resending=resending, caller=caller
+        ),
+        expunge_routes.router(
+            Expunging(
+                events=engine.events,
+                subscriptions=engine.subscriptions,
+                deliveries=engine.deliveries,
+                resending=resending,
+                clock=engine.clock,
+            ),
+            caller,
         ),
         portal.router(pages, caller),
     )

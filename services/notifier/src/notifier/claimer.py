@@ -17,9 +17,11 @@ from pymongo.errors import PyMongoError
 
 from notifier.clock import ServerClock
 from notifier.deliveries import DeadReason
-from notifier.delivery_store import Claimed, DeliveryStore
+from notifier.delivery_documents import Claimed
+from notifier.delivery_store import DeliveryStore
 from notifier.dispatcher import Dispatcher
 from notifier.lanes import Job, Lanes
+from notifier.notifications import Notice
 from notifier.settings import RECORDING_SECONDS, Settings
 from notifier.store import EventStore
 from notifier.subscription_store import SubscriptionStore
@@ -174,7 +176,8 @@ class Claimer:
         lease_until: float,
     ) -> None:
         notices = await self._events.notices({row.event_id for row in rows}) if rows else {}
-        found = [row for row in rows if row.event_id in notices]
+        readable = {row.id: self._readable(row, subscriptions, notices) for row in rows}
+        found = [row for row in rows if readable[row.id]]
         self._dispatcher.accept(
             (
                 subscriptions[row.subscription_id],
@@ -191,6 +194,14 @@ class Claimer:
         )
         if len(found) < len(rows):
             await self._without_event([row for row in rows if row.event_id not in notices], claim)
+            erased = [row.id for row in rows if row.event_id in notices and not readable[row.id]]
+            await self._deliveries.end(erased, claim=claim, reason="payload_expunged", now=self._clock.now())
+
+    @staticmethod
+    def _readable(row: Claimed, subscriptions: Mapping[str, Subscription], notices: Mapping[str, Notice]) -> bool:
+        """Whether the event is there, and its owner hasn't erased it between its delivery's revival and this moment."""
+        notice = notices.get(row.event_id)
+        return notice is not None and notice.concerns(subscriptions[row.subscription_id].owner.app_id)
 
     async def _without_event(self, rows: list[Claimed], claim: str) -> None:
         now = self._clock.now()

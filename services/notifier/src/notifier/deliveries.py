@@ -5,14 +5,20 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
 Status = Literal["pending", "delivered", "dead"]
 DeadReason = Literal[
-    "attempts_exhausted", "too_old", "endpoint_gone", "subscription_disabled", "subscription_deleted", "payload_expired"
+    "attempts_exhausted",
+    "too_old",
+    "endpoint_gone",
+    "subscription_disabled",
+    "subscription_deleted",
+    "payload_expired",
+    "payload_expunged",
 ]
 
 # Standard Webhooks: "429, 502 and 504: the consumer is overloaded, throttle"; 410: "disable the endpoint".
@@ -20,8 +26,10 @@ _THROTTLING = frozenset({429, 502, 504})
 _HONOURS_RETRY_AFTER = _THROTTLING | {503}
 _GONE = 410
 JITTER = 0.2
-# What an attempt says that failed through a defect of ours: nothing about the endpoint.
+# What an attempt says that failed through a defect of ours, or for want of our proxy: nothing about the endpoint.
 INTERNAL_ERROR = "internal_error"
+PROXY_UNREACHABLE = "proxy_unreachable"
+OURS = frozenset({INTERNAL_ERROR, PROXY_UNREACHABLE})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +58,10 @@ class RetryPolicy:
     max_age: timedelta
     retry_after_max: float
     throttle: float = 5.0
+
+    def with_schedule(self, schedule: Sequence[float] | None) -> "RetryPolicy":
+        """This one, with an endpoint's own schedule where it has one."""
+        return self if schedule is None else replace(self, schedule=schedule)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +102,7 @@ class Delivery:
     next_at: datetime | None
     ended_at: datetime | None
     attempts: tuple[Attempt, ...]
+    expunged_at: datetime | None = None
 
 
 def delivery_id(event_id: str, subscription_id: str) -> str:

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 
 from notifier.deliveries import Status
+from notifier.delivery_resources import Accepted, DeliveryPage, DeliveryView, DeliveryWithPayload
 from notifier.delivery_store import DeliveryStore
 from notifier.pages import Page, page_of
 from notifier.resending import Resending
-from notifier.resources import Accepted, DeliveryPage, DeliveryView, DeliveryWithPayload
 from notifier.routes import PROBLEMS, Caller, SubscriptionId, owner_dependency
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Owner

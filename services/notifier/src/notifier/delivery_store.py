@@ -7,49 +7,34 @@ again by itself, and a holder that came too late finds another claim and changes
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ASCENDING, DESCENDING, UpdateMany
 
-from notifier.deliveries import Attempt, DeadReason, Delivery, Result, Status
+from notifier.deliveries import DeadReason, Delivery, Result, Status
+from notifier.delivery_documents import (
+    Claimed,
+    NewDelivery,
+    beginning,
+    claimed,
+    delivery_in,
+    ending,
+    expunging,
+    pending,
+    recording,
+    recording_delivered,
+)
 from notifier.store import expire_after, insert_absent
 from shared.mongo import aggregate
 
 if TYPE_CHECKING:
     from shared.mongo import Collection as MongoCollection
-    from shared.mongo import Database, Document
+    from shared.mongo import Database
 
 ATTEMPTS_KEPT = 20
 # Of the rows in one statement that several finds are under way for.
 FINDS_AT_ONCE = 16
-_NO_LONGER_QUEUED = {"queue": "", "next_at": "", "claim": ""}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewDelivery:
-    """A row to be made. ``claim`` is None when it is left to whoever takes it first; ``event_at``: kept since then."""
-
-    id: str
-    event_id: str
-    event_at: datetime
-    type: str
-    subscription_id: str
-    claim: str | None
-    next_at: datetime
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claimed:
-    """A row that is ours until the lease ends."""
-
-    id: str
-    event_id: str
-    subscription_id: str
-    tries: int
-    event_at: datetime
-    started_at: datetime
 
 
 class DeliveryStore:
@@ -72,26 +57,7 @@ class DeliveryStore:
 
     async def insert(self, deliveries: Sequence[NewDelivery], *, now: datetime) -> set[int]:
         """Write those rows that aren't there yet; the indexes of those that were."""
-        return await insert_absent(
-            self._rows,
-            [
-                {
-                    "_id": new.id,
-                    "event_id": new.event_id,
-                    "event_at": new.event_at,
-                    "type": new.type,
-                    "subscription_id": new.subscription_id,
-                    "status": "pending",
-                    "created_at": now,
-                    "started_at": now,
-                    "tries": 0,
-                    "queue": new.subscription_id,
-                    "next_at": new.next_at,
-                    "claim": new.claim,
-                }
-                for new in deliveries
-            ],
-        )
+        return await insert_absent(self._rows, [pending(new, now=now) for new in deliveries])
 
     async def due(self) -> dict[str, datetime]:
         """When the earliest pending delivery of each subscription is due; one index seek per subscription."""
@@ -126,7 +92,7 @@ class DeliveryStore:
         )
         fields = ("event_id", "subscription_id", "tries", "event_at", "created_at", "started_at")
         rows = await self._rows.find({"_id": {"$in": ids}, "claim": claim}, fields).to_list(None)
-        return [_claimed(row) for row in rows], more
+        return [claimed(row) for row in rows], more
 
     async def _due_of(self, subscription_id: str, limit: int, now: datetime) -> list[str]:
         query = {"queue": subscription_id, "next_at": {"$lte": now}}
@@ -140,8 +106,8 @@ class DeliveryStore:
             if result.verdict.status == "delivered":
                 delivered.setdefault(result.claim, []).append(result)
             else:
-                changes.append(_recording(result, now, self._attempts_kept))
-        changes += [_recording_delivered(claim, group, now, self._attempts_kept) for claim, group in delivered.items()]
+                changes.append(recording(result, now, self._attempts_kept))
+        changes += [recording_delivered(claim, group, now, self._attempts_kept) for claim, group in delivered.items()]
         outcome = await self._rows.bulk_write(changes, ordered=False)
         return outcome.matched_count
 
@@ -156,7 +122,7 @@ class DeliveryStore:
     async def end(self, ids: Collection[str], *, claim: str, reason: DeadReason, now: datetime) -> None:
         """Declare claimed rows dead without an attempt."""
         await self._rows.update_many(
-            {"_id": {"$in": list(ids)}, "claim": claim, "queue": {"$gte": ""}}, _ending("dead", reason, now)
+            {"_id": {"$in": list(ids)}, "claim": claim, "queue": {"$gte": ""}}, ending("dead", reason, now)
         )
 
     async def end_all(self, subscription_id: str, *, reason: DeadReason, before: datetime, now: datetime) -> int:
@@ -165,9 +131,9 @@ class DeliveryStore:
         Rows that were begun later belong to a time at which it may have been enabled again. A row that is being tried
         keeps its claim: if the endpoint has taken it, that will be on record.
         """
-        ending = _ending("dead", reason, now)
-        ending["$unset"] = {"queue": "", "next_at": ""}
-        result = await self._rows.update_many({"queue": subscription_id, "started_at": {"$lt": before}}, ending)
+        change = ending("dead", reason, now)
+        change["$unset"] = {"queue": "", "next_at": ""}
+        result = await self._rows.update_many({"queue": subscription_id, "started_at": {"$lt": before}}, change)
         return result.modified_count
 
     async def revive(self, subscription_id: str, ids: Collection[str], *, before: datetime, now: datetime) -> int:
@@ -179,7 +145,7 @@ class DeliveryStore:
                 "status": "dead",
                 "started_at": {"$lt": before},
             },
-            _beginning(subscription_id, now),
+            beginning(subscription_id, now),
         )
         return result.modified_count
 
@@ -187,14 +153,14 @@ class DeliveryStore:
         """Make an ended row pending and due, or a waiting one due; False while it is being tried at this moment."""
         result = await self._rows.update_one(
             {"_id": delivery_id, "$or": [{"status": {"$ne": "pending"}}, {"claim": None}, {"next_at": {"$lte": now}}]},
-            _beginning(subscription_id, now),
+            beginning(subscription_id, now),
         )
         return bool(result.matched_count)
 
     async def get(self, delivery_id: str) -> Delivery | None:
         """One delivery with its attempts."""
         row = await self._rows.find_one({"_id": delivery_id})
-        return _delivery(row) if row is not None else None
+        return delivery_in(row) if row is not None else None
 
     async def list_of(
         self, subscription_id: str, *, status: Status | None, after: tuple[datetime, str] | None, limit: int
@@ -210,90 +176,26 @@ class DeliveryStore:
             created_at, last_id = after
             query["$or"] = [{"created_at": {"$lt": created_at}}, {"created_at": created_at, "_id": {"$lt": last_id}}]
         order = [("created_at", DESCENDING), ("_id", DESCENDING)]
-        return [_delivery(row) for row in await self._rows.find(query).sort(order).to_list(limit)]
+        return [delivery_in(row) for row in await self._rows.find(query).sort(order).to_list(limit)]
 
+    async def unexpunged(
+        self, subscription_id: str, *, after: tuple[datetime, str] | None, limit: int
+    ) -> list[tuple[datetime, str, str]]:
+        """Deliveries of a subscription that still hold something, newest first: when made, own id, event's id."""
+        query: dict[str, Any] = {"subscription_id": subscription_id, "expunged_at": None}
+        if after is not None:
+            created_at, last_id = after
+            query["$or"] = [{"created_at": {"$lt": created_at}}, {"created_at": created_at, "_id": {"$lt": last_id}}]
+        order = [("created_at", DESCENDING), ("_id", DESCENDING)]
+        rows = await self._rows.find(query, {"created_at": 1, "event_id": 1}).sort(order).to_list(limit)
+        return [(row["created_at"], row["_id"], row["event_id"]) for row in rows]
 
-def _recording_delivered(claim: str, results: Sequence[Result], now: datetime, kept: int) -> UpdateMany:
-    """One statement for all rows of a claim, each with its own attempt: a third of what one statement per row costs."""
-    ids = [result.delivery_id for result in results]
-    attempts = [_attempt_document(result.attempt) for result in results]
-    mine = {"$arrayElemAt": [{"$literal": attempts}, {"$indexOfArray": [{"$literal": ids}, "$_id"]}]}
-    history = {"$concatArrays": [{"$ifNull": ["$attempts", []]}, [mine]]}
-    return UpdateMany(
-        {"_id": {"$in": ids}, "claim": claim},
-        [
-            {
-                "$set": {
-                    "status": "delivered",
-                    "ended_at": now,
-                    "tries": {"$add": ["$tries", 1]},
-                    "attempts": {"$slice": [history, -kept]},
-                }
-            },
-            {"$unset": [*_NO_LONGER_QUEUED, "reason"]},
-        ],
-    )
+    async def expunge(self, ids: Collection[str], *, now: datetime) -> int:
+        """End those of the deliveries that are pending, and forget what endpoints answered; how many there were.
 
-
-def _recording(result: Result, now: datetime, kept: int) -> UpdateMany:
-    """The statement for one row.
-
-    Not an ``UpdateOne``, of which the server keeps a record for the driver's retry at twice the price: a statement that
-    is repeated finds the claim gone.
-    """
-    verdict = result.verdict
-    change: dict[str, Any]
-    mine: dict[str, Any] = {"_id": result.delivery_id, "claim": result.claim}
-    if verdict.status == "pending":
-        change = {"$set": {"next_at": verdict.next_at, "claim": None}}
-        mine["queue"] = {"$gte": ""}  # what ended meanwhile is not tried again
-    else:
-        change = _ending(verdict.status, verdict.reason, now)
-    change["$inc"] = {"tries": 1}
-    change["$push"] = {"attempts": {"$each": [_attempt_document(result.attempt)], "$slice": -kept}}
-    return UpdateMany(mine, change)
-
-
-def _ending(status: Status, reason: DeadReason | None, now: datetime) -> dict[str, Any]:
-    fields: dict[str, Any] = {"status": status, "ended_at": now}
-    if reason is not None:
-        fields["reason"] = reason
-    return {"$set": fields, "$unset": _NO_LONGER_QUEUED}
-
-
-def _beginning(subscription_id: str, now: datetime) -> dict[str, Any]:
-    pending = {"status": "pending", "queue": subscription_id, "next_at": now, "started_at": now, "tries": 0}
-    return {"$set": {**pending, "claim": None}, "$unset": {"reason": "", "ended_at": ""}}
-
-
-def _attempt_document(attempt: Attempt) -> "Document":
-    document: dict[str, Any] = {"at": attempt.at, "duration_ms": attempt.duration_ms}
-    if attempt.status_code is not None:
-        document["status_code"] = attempt.status_code
-    if attempt.error is not None:
-        document["error"] = attempt.error
-    if attempt.response_body:
-        document["response_body"] = attempt.response_body
-    if attempt.truncated:
-        document["truncated"] = True
-    return document
-
-
-def _claimed(row: "Document") -> Claimed:
-    created_at = row.pop("created_at")
-    return Claimed(id=row.pop("_id"), **{"event_at": created_at, **row})
-
-
-def _delivery(row: "Document") -> Delivery:
-    return Delivery(
-        id=row["_id"],
-        event_id=row["event_id"],
-        type=row["type"],
-        subscription_id=row["subscription_id"],
-        status=row["status"],
-        reason=row.get("reason"),
-        created_at=row["created_at"],
-        next_at=row.get("next_at"),
-        ended_at=row.get("ended_at"),
-        attempts=tuple(Attempt(**attempt) for attempt in row.get("attempts", ())),
-    )
+        An attempt that is under way loses its claim, so that its answer is not written down afterwards.
+        """
+        mine = {"_id": {"$in": list(ids)}}
+        await self._rows.update_many({**mine, "queue": {"$gte": ""}}, ending("dead", "payload_expunged", now))
+        result = await self._rows.update_many({**mine, "expunged_at": None}, expunging(now))
+        return result.modified_count

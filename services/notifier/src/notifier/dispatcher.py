@@ -224,7 +224,7 @@ class Dispatcher:
             # A defect of ours. It counts: what breaks each time must come to an end, and be seen by its owner.
             log.exception("dispatcher.attempt_broke", delivery_id=job.delivery_id)
             attempt = Attempt(at=now, duration_ms=0, error=INTERNAL_ERROR)
-        verdict = DELIVERED if attempt.succeeded else self._judge(job, attempt)
+        verdict = DELIVERED if attempt.succeeded else self._judge(subscription, job, attempt)
         if verdict.endpoint_gone and lane.subscription.version != subscription.version:
             # Gone is what was there before.
             verdict = Verdict(status="pending", next_at=self._clock.now())
@@ -253,13 +253,13 @@ class Dispatcher:
             owner=subscription.owner.key,
         )
 
-    def _judge(self, job: Job, attempt: Attempt) -> Verdict:
+    def _judge(self, subscription: Subscription, job: Job, attempt: Attempt) -> Verdict:
         return judge(
             attempt,
             tries=job.tries,
             started_at=job.started_at,
             now=self._clock.now(),
-            policy=self._policy,
+            policy=self._policy.with_schedule(subscription.retry_schedule),
             spread=random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
         )
 

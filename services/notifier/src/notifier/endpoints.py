@@ -14,7 +14,7 @@ from prometheus_client import Counter
 from pymongo.errors import PyMongoError
 
 from notifier.clock import ServerClock
-from notifier.deliveries import INTERNAL_ERROR, Attempt, Verdict
+from notifier.deliveries import OURS, Attempt, Verdict
 from notifier.delivery_store import DeliveryStore
 from notifier.notifications import Notice, endpoint_disabled
 from notifier.settings import DeliverySettings
@@ -67,7 +67,7 @@ class Endpoints:
         """Whether the attempt changes anything; the usual one doesn't, and costs no write."""
         if attempt.succeeded:
             return subscription.id in self._failing or subscription.failing_since is not None or subscription.trips > 0
-        return attempt.error != INTERNAL_ERROR
+        return attempt.error not in OURS
 
     async def observe(self, subscription: Subscription, attempt: Attempt, verdict: Verdict) -> Subscription | None:
         """Note what an attempt showed; the endpoint's new state, if it led to one. Safe to repeat.

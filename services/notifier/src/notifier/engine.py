@@ -100,6 +100,7 @@ class Engine:
             deliveries=self.deliveries,
             clock=self.clock,
             late=timedelta(milliseconds=settings.mongo.timeout_ms) + CLOCKS_DIFFER,
+            lease=timedelta(seconds=delivery.lease_seconds),
             made_due=self.claimer.poke,
         )
         self.portal_sessions = PortalSessions(database, self.clock)

@@ -6,7 +6,6 @@ A reader never holds anything up: beyond its bound it is marked as behind, and r
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -81,6 +80,10 @@ class Feed:
         self.behind = False
 
 
+class Full(Exception):
+    """The owner has as many readers here as one may have."""
+
+
 class Hub:
     """The fan-out."""
 
@@ -116,24 +119,32 @@ class Hub:
         for feed in self._feeds():
             feed.wake.set()
 
-    def streams_of(self, owner: Owner) -> int:
-        """How many readers the owner has here."""
-        return len(self._group(owner).get(owner.app_id or owner.account_id or "", ()))
+    def join(self, owner: Owner, *, most: int) -> Feed:
+        """A feed of what concerns the owner, until ``leave``.
 
-    @asynccontextmanager
-    async def feed(self, owner: Owner) -> AsyncIterator[Feed]:
-        """A feed of what concerns the owner, for as long as the context lasts."""
-        made, group, key = Feed(owner=owner, capacity=self._queue), self._group(owner), owner.app_id or owner.account_id
-        group.setdefault(key or "", set()).add(made)
+        Nothing is awaited between counting and taking a place, so that no two readers get the last one.
+
+        Raises:
+            Full: the owner has so many readers here already.
+        """
+        group, key = self._group(owner), owner.app_id or owner.account_id or ""
+        if len(group.get(key, ())) >= most:
+            raise Full
+        feed = Feed(owner=owner, capacity=self._queue)
+        group.setdefault(key, set()).add(feed)
         STREAMS.inc()
-        try:
-            yield made
-        finally:
-            STREAMS.dec()
-            feeds = group[key or ""]
-            feeds.discard(made)
-            if not feeds:
-                del group[key or ""]
+        return feed
+
+    def leave(self, feed: Feed) -> None:
+        """Give the feed's place back; a second time changes nothing."""
+        group, key = self._group(feed.owner), feed.owner.app_id or feed.owner.account_id or ""
+        feeds = group.get(key, set())
+        if feed not in feeds:
+            return
+        STREAMS.dec()
+        feeds.discard(feed)
+        if not feeds:
+            del group[key]
 
     async def run(self) -> None:
         """Receive until cancelled, while there are readers; after a failure they all go on from the store."""

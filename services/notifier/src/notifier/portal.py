@@ -152,8 +152,10 @@ class Portal:
             cursor=following,
         )
 
-    async def delivery(self, session: Session, delivery_id: str, *, notice: str = "", code: int = 200) -> Response:
-        """One delivery with its attempts and what is sent."""
+    async def delivery(
+        self, session: Session, delivery_id: str, *, problem: str = "", resent: bool = False, code: int = 200
+    ) -> Response:
+        """One delivery with its attempts and what is sent; above it what came of the wish to send it again."""
         found, subscription = await self._resending.owned(session.owner, delivery_id)
         body = await self._resending.body(session.owner, found)
         payload = json.dumps(json.loads(body), indent=2, ensure_ascii=False) if body is not None else None
@@ -165,7 +167,8 @@ class Portal:
             delivery=found,
             subscription=subscription,
             payload=payload,
-            notice=notice,
+            problem=problem,
+            resent=resent,
         )
 
     async def resend(self, session: Session, delivery_id: str) -> Response:
@@ -175,8 +178,8 @@ class Portal:
         except Problem as problem:
             if problem.status != 409:
                 raise
-            return await self.delivery(session, delivery_id, notice=problem.detail, code=409)
-        return RedirectResponse(f"/portal/deliveries/{delivery_id}", 303, headers=HEADERS)
+            return await self.delivery(session, delivery_id, problem=problem.detail, code=409)
+        return RedirectResponse(f"/portal/deliveries/{delivery_id}?resent=true", 303, headers=HEADERS)
 
     def render(self, page: str, session: Session | None, *, code: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401
         """A page."""
@@ -251,8 +254,8 @@ def _add_pages(routes: APIRouter, portal: Portal) -> None:
         return await seen(request, lambda s: portal.endpoint(s, subscription_id, status=status, cursor=cursor))
 
     @page("/deliveries/{delivery_id}")
-    async def delivery(request: Request, delivery_id: DeliveryId) -> Response:
-        return await seen(request, lambda s: portal.delivery(s, delivery_id))
+    async def delivery(request: Request, delivery_id: DeliveryId, resent: Annotated[bool, Query()] = False) -> Response:
+        return await seen(request, lambda s: portal.delivery(s, delivery_id, resent=resent))
 
     @page("/deliveries/{delivery_id}/resend", "POST")
     async def resend(request: Request, delivery_id: DeliveryId) -> Response:

@@ -16,7 +16,8 @@ from pymongo.errors import PyMongoError
 
 from notifier.clock import ServerClock
 from notifier.deliveries import delivery_id
-from notifier.delivery_store import DeliveryStore, NewDelivery
+from notifier.delivery_documents import NewDelivery
+from notifier.delivery_store import DeliveryStore
 from notifier.store import EventStore
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Owner, Subscription
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-LEASE = timedelta(seconds=60)
 STEP = timedelta(seconds=1)
 LOOK_SECONDS = 2.0
 
 
 class Recoveries:
-    """The jobs, and the loop that does them. ``late``: how long after its time an event can become visible at most."""
+    """The jobs, and the loop that does them.
+
+    ``late`` is how long after its time an event can become visible at most, ``lease`` how long a process may take for a
+    step before another one does it.
+    """
 
     def __init__(
         self,
@@ -44,9 +48,11 @@ class Recoveries:
         deliveries: DeliveryStore,
         clock: ServerClock,
         late: timedelta,
+        lease: timedelta,
         made_due: Callable[[], None],
     ) -> None:
         self._late = late
+        self._lease = lease
         self._jobs: Collection = database["recoveries"]
         self._events = events
         self._subscriptions = subscriptions
@@ -104,7 +110,7 @@ class Recoveries:
         now, claim = self._clock.now(), uuid4().hex
         job: Document | None = await self._jobs.find_one_and_update(
             {"next_at": {"$lte": now}},
-            {"$set": {"claim": claim, "next_at": now + LEASE}},
+            {"$set": {"claim": claim, "next_at": now + self._lease}},
             return_document=ReturnDocument.AFTER,
         )
         if job is None:

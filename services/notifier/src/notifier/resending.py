@@ -5,6 +5,7 @@ from collections.abc import Callable
 from notifier.clock import ServerClock
 from notifier.deliveries import Delivery
 from notifier.delivery_store import DeliveryStore
+from notifier.notifications import Notice
 from notifier.store import EventStore
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Owner, Subscription
@@ -42,8 +43,8 @@ class Resending:
         return delivery, subscription
 
     async def body(self, owner: Owner, delivery: Delivery) -> bytes | None:
-        """What is sent; None once its event is no longer kept."""
-        notice = (await self._events.notices([delivery.event_id])).get(delivery.event_id)
+        """What is sent; None once its event is no longer kept, or was erased."""
+        notice = await self._readable(owner, delivery)
         return notice.body(owner.app_id) if notice is not None else None
 
     async def resend(self, owner: Owner, delivery_id: str) -> None:
@@ -56,8 +57,12 @@ class Resending:
         if not subscription.enabled:
             detail = "The subscription is disabled. Enable it first, with PATCH or recover."
             raise Problem(409, "subscription_disabled", detail)
-        if not await self._events.notices([delivery.event_id]):
+        if await self._readable(owner, delivery) is None:
             raise Problem(409, "payload_expired", "Its event is no longer kept. Read the current state instead.")
         if not await self._deliveries.resend(delivery_id, subscription.id, now=self._clock.now()):
             raise Problem(409, "being_sent", "It is being sent at this moment. Look at its attempts shortly.")
         self._made_due()
+
+    async def _readable(self, owner: Owner, delivery: Delivery) -> Notice | None:
+        notice = (await self._events.notices([delivery.event_id])).get(delivery.event_id)
+        return notice if notice is not None and notice.concerns(owner.app_id) else None

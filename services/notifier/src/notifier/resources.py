@@ -1,13 +1,11 @@
-"""The JSON of the API."""
+"""The JSON of the API: subscriptions, and what all parts of it share."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from notifier.deliveries import Attempt, DeadReason, Delivery, Status
 from notifier.subscriptions import DisabledReason, Subscription
 from shared.events import AccountId
 
@@ -42,6 +40,14 @@ RateLimit = Annotated[
         description="Attempts per second at most; more wait, and lose nothing by it.",
     ),
 ]
+RetrySchedule = Annotated[
+    tuple[Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)], ...],
+    Field(
+        max_length=20,
+        description="Waits between attempts, in seconds, each varied by 20 %; with an empty list there is one attempt. "
+        "The platform's if absent or null. Its bound on the age of a delivery holds beside it.",
+    ),
+]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Description = Annotated[str, StringConstraints(max_length=500)]
 EventTypes = Annotated[
@@ -64,6 +70,7 @@ _SUBSCRIPTION: dict[str, Any] = {
     "description": "production",
     "concurrency": None,
     "rate_limit": 20.0,
+    "retry_schedule": None,
     "paused": False,
     "enabled": True,
     "disabled_reason": None,
@@ -73,39 +80,20 @@ _SUBSCRIPTION: dict[str, Any] = {
     "created_at": "2026-11-23T13:00:00.123Z",
     "updated_at": "2026-11-23T13:00:00.123Z",
 }
-_ATTEMPT: dict[str, Any] = {
-    "at": "2026-11-23T13:00:00.200Z",
-    "duration_ms": 31,
-    "status_code": 503,
-    "error": None,
-    "response_body": "busy",
-    "truncated": False,
-}
-_DELIVERY: dict[str, Any] = {
-    "id": "b4c1e4b1b3c24d0c8a3a5f6d7e8f9012",
-    "event_id": "0d8f9a0e-6f5b-5a3e-9c1d-2b7e4f6a8c10",
-    "type": "permission.status_changed",
-    "subscription_id": "5c0d1f0e-7a51-4c86-8f5e-3f4c7c9b2a10",
-    "status": "pending",
-    "reason": None,
-    "created_at": "2026-11-23T13:00:00.180Z",
-    "next_attempt_at": "2026-11-23T13:00:05.612Z",
-    "ended_at": None,
-    "attempts": [_ATTEMPT],
-}
 
 
-def _example(example: Mapping[str, Any]) -> ConfigDict:
+def example_of(example: Mapping[str, Any]) -> ConfigDict:
+    """A frozen model with this example."""
     return ConfigDict(frozen=True, json_schema_extra={"example": dict(example)})
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     """What a caller sends: an unknown field is a misunderstanding, and said so."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NewSubscription(_Strict):
+class NewSubscription(Strict):
     """A subscription to be made."""
 
     model_config = ConfigDict(
@@ -119,9 +107,10 @@ class NewSubscription(_Strict):
     description: Description | None = None
     concurrency: Concurrency | None = None
     rate_limit: RateLimit | None = None
+    retry_schedule: RetrySchedule | None = None
 
 
-class SubscriptionChange(_Strict):
+class SubscriptionChange(Strict):
     """The fields to change; null takes a filter or the description away."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"event_types": None, "paused": False}})
@@ -133,6 +122,7 @@ class SubscriptionChange(_Strict):
     description: Description | None = None
     concurrency: Concurrency | None = None
     rate_limit: RateLimit | None = None
+    retry_schedule: RetrySchedule | None = None
     paused: bool = Field(
         False,
         description="True holds everything back, however long; false sends it. Nothing is lost or counted as tried.",
@@ -140,7 +130,7 @@ class SubscriptionChange(_Strict):
     enabled: bool = Field(True, description="False ends what is pending, and nothing is kept for it; see `recover`.")
 
 
-class Recovery(_Strict):
+class Recovery(Strict):
     """From when on to send again."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"since": "2026-11-23T00:00:00Z"}})
@@ -151,7 +141,7 @@ class Recovery(_Strict):
 class SubscriptionView(BaseModel):
     """A subscription, without its secret."""
 
-    model_config = _example(_SUBSCRIPTION)
+    model_config = example_of(_SUBSCRIPTION)
 
     id: str
     app_id: str | None = Field(description="The app it belongs to; null for an account's own.")
@@ -163,6 +153,7 @@ class SubscriptionView(BaseModel):
     description: str | None
     concurrency: int | None
     rate_limit: float | None
+    retry_schedule: list[float] | None = Field(description="Its own waits between attempts; null for the platform's.")
     paused: bool = Field(description="Whether deliveries are held back by the owner.")
     enabled: bool
     disabled_reason: DisabledReason | None
@@ -187,6 +178,7 @@ class SubscriptionView(BaseModel):
             permission_set_ids=_listed(subscription.permission_set_ids),
             concurrency=subscription.concurrency,
             rate_limit=subscription.rate_limit,
+            retry_schedule=None if subscription.retry_schedule is None else list(subscription.retry_schedule),
             paused=subscription.paused,
             description=subscription.description,
             enabled=subscription.enabled,
@@ -203,7 +195,7 @@ class SubscriptionView(BaseModel):
 class SubscriptionWithSecret(SubscriptionView):
     """A subscription with its new secret, which is shown this once."""
 
-    model_config = _example({**_SUBSCRIPTION, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
+    model_config = example_of({**_SUBSCRIPTION, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
 
     secret: str = Field(description="Key of `webhook-signature` (Standard Webhooks). It can't be read again.")
 
@@ -213,91 +205,6 @@ class SubscriptionPage(BaseModel):
 
     items: list[SubscriptionView]
     next_cursor: str | None
-
-
-class AttemptView(BaseModel):
-    """One POST."""
-
-    model_config = _example(_ATTEMPT)
-
-    at: AwareDatetime
-    duration_ms: int
-    status_code: int | None = Field(description="What the endpoint answered; null when no answer came.")
-    error: str | None = Field(description="Why no complete answer came: timeout, connection_failed, dns_error, ...")
-    response_body: str = Field(description="The beginning of the answer.")
-    truncated: bool = Field(description="Whether there was more of it.")
-
-    @classmethod
-    def of(cls, attempt: Attempt) -> Self:
-        """The view of an attempt."""
-        return cls(
-            at=attempt.at,
-            duration_ms=attempt.duration_ms,
-            status_code=attempt.status_code,
-            error=attempt.error,
-            response_body=attempt.response_body,
-            truncated=attempt.truncated,
-        )
-
-
-class DeliveryView(BaseModel):
-    """A delivery and its latest attempts."""
-
-    model_config = _example(_DELIVERY)
-
-    id: str
-    event_id: str = Field(description="The `webhook-id`.")
-    type: str
-    subscription_id: str
-    status: Status
-    reason: DeadReason | None = Field(description="Why it is dead.")
-    created_at: AwareDatetime
-    next_attempt_at: AwareDatetime | None
-    ended_at: AwareDatetime | None
-    attempts: list[AttemptView]
-
-    @classmethod
-    def of(cls, delivery: Delivery, **more: object) -> Self:
-        """The view of a delivery."""
-        fields = {
-            "id": delivery.id,
-            "event_id": delivery.event_id,
-            "type": delivery.type,
-            "subscription_id": delivery.subscription_id,
-            "status": delivery.status,
-            "reason": delivery.reason,
-            "created_at": delivery.created_at,
-            "next_attempt_at": delivery.next_at,
-            "ended_at": delivery.ended_at,
-            "attempts": [AttemptView.of(attempt) for attempt in delivery.attempts],
-        }
-        return cls.model_validate({**fields, **more})
-
-
-class DeliveryWithPayload(DeliveryView):
-    """A delivery with what is sent; null once its event is no longer kept."""
-
-    payload: dict[str, Any] | None
-
-    @classmethod
-    def with_body(cls, delivery: Delivery, body: bytes | None) -> Self:
-        """The view of a delivery whose body is known."""
-        return cls.of(delivery, payload=json.loads(body) if body is not None else None)
-
-
-class DeliveryPage(BaseModel):
-    """A page of deliveries, newest first."""
-
-    items: list[DeliveryView]
-    next_cursor: str | None
-
-
-class Accepted(BaseModel):
-    """Work that was accepted and is under way."""
-
-    model_config = _example({"delivery_id": _DELIVERY["id"]})
-
-    delivery_id: str
 
 
 class RecoveryAccepted(BaseModel):

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from notifier.access import owner_of
 from notifier.addresses import RefusedUrl
 from notifier.clock import ServerClock
+from notifier.delivery_resources import Accepted
 from notifier.notifications import PLATFORM_TYPES
 from notifier.pages import Page, page_of
 from notifier.recovery import Recoveries
 from notifier.resources import (
-    Accepted,
     NewSubscription,
     ProblemDetails,
     Recovery,

@@ -8,16 +8,17 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import aiohttp
 import structlog
 from aiohttp.abc import AbstractResolver
+from pydantic import SecretStr
 from yarl import URL
 
 from notifier.addresses import RefusedUrl, check_url, is_public, literal
-from notifier.deliveries import Attempt
+from notifier.deliveries import PROXY_UNREACHABLE, Attempt
 from notifier.resolving import Dial, Resolver, dial
 from notifier.settings import DeliverySettings
 
@@ -28,6 +29,9 @@ RESOLVE_AT_CREATE_SECONDS = 5.0
 # Names that owners write into their subscriptions are looked up apart from those that webhooks go to.
 CHECKING_THREADS = 8
 CHECKS_PER_OWNER = 2
+# Of names that a proxy may be asked for: how long an answer holds, as in the client's own cache, and how many are kept.
+LOOKED_AT_SECONDS = 10.0
+LOOKED_AT = 4096
 # How a kept connection breaks that the endpoint closed at the moment we used it; that is no failure of the endpoint.
 _STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError, BrokenPipeError)
 
@@ -40,7 +44,11 @@ class ForbiddenAddress(OSError):
 
 
 class Sender:
-    """Sends webhooks. Redirects are not followed, proxies of the environment are not used, answers are not unpacked."""
+    """Sends webhooks. Redirects are not followed, proxies of the environment are not used, answers are not unpacked.
+
+    With a proxy, only the proxy is ever dialled from here. What a name leads to is then looked at before each attempt,
+    which is less than at the dial: the proxy looks it up once more, and it is the proxy that has to refuse.
+    """
 
     def __init__(self, settings: DeliverySettings, *, resolver: AbstractResolver | None = None) -> None:
         self._settings = settings
@@ -52,6 +60,8 @@ class Sender:
             sock_read=settings.response_timeout_seconds,
         )
         self._session: aiohttp.ClientSession | None = None
+        self._proxy, self._proxy_headers = _proxy(settings.proxy_url)
+        self._looked_at: dict[str, float] = {}
         # A subscription may be older than the settings, so its URL is looked at again.
         self._allowed = lru_cache(maxsize=4096)(self._is_allowed)
 
@@ -95,7 +105,9 @@ class Sender:
         try:
             async with asyncio.timeout(RESOLVE_AT_CREATE_SECONDS):
                 answers = await self._checking.resolve(host, 443, socket.AF_UNSPEC)
-        except (OSError, TimeoutError, UnicodeError):
+        except (OSError, TimeoutError, UnicodeError) as error:
+            if self._proxy is not None and isinstance(error, socket.gaierror):
+                return  # perhaps the proxy knows it
             raise RefusedUrl("That host name can't be resolved. Create the name first.") from None
         if not answers or not all(self._may_dial(answer["host"]) for answer in answers):
             raise RefusedUrl("That host is not on the public Internet.")
@@ -115,6 +127,8 @@ class Sender:
         dial.set(request)
         try:
             try:
+                if self._proxy is not None:
+                    await self._look_up(url)
                 await self._exchange(url, body, headers, answer)
             except _STALE:
                 if request.dialled or "status_code" in answer:
@@ -154,7 +168,13 @@ class Sender:
         if self._session is None:
             raise RuntimeError("the sender is not open")
         async with self._session.post(
-            URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
+            URL(url, encoded=True),
+            data=body,
+            # There is no tunnel for plain http: then the proxy reads the request itself.
+            headers=headers if url.startswith("https:") else {**headers, **self._proxy_headers},
+            allow_redirects=False,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers,
         ) as response:
             answer["status_code"] = response.status
             answer["retry_after"] = response.headers.get("Retry-After")
@@ -167,6 +187,22 @@ class Sender:
             if answer["truncated"]:
                 response.close()
 
+    async def _look_up(self, url: str) -> None:
+        """Raise unless, as far as can be told here, the proxy would dial a public address for this URL."""
+        host, now = URL(url, encoded=True).host or "", monotonic()
+        if self._settings.allow_private_networks or literal(host) is not None or now < self._looked_at.get(host, 0.0):
+            return
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_seconds):
+                answers = await self._resolver.resolve(host, 443, socket.AF_UNSPEC)
+        except socket.gaierror:
+            answers = []  # perhaps the proxy knows it
+        if not all(self._may_dial(answer["host"]) for answer in answers):
+            raise ForbiddenAddress
+        if len(self._looked_at) >= LOOKED_AT:
+            self._looked_at.clear()
+        self._looked_at[host] = now + LOOKED_AT_SECONDS
+
     def _may_dial(self, address: str) -> bool:
         return is_public(ipaddress.ip_address(address), refused=self._settings.refused_networks)
 
@@ -176,11 +212,23 @@ class Sender:
         request = dial.get()
         if request is not None:
             request.dialled = True
-        if not self._settings.allow_private_networks and not self._may_dial(address[0]):
+        # With a proxy it is the proxy that is dialled, wherever it is.
+        if not (self._settings.allow_private_networks or self._proxy or self._may_dial(address[0])):
             raise ForbiddenAddress
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
         return made
+
+
+def _proxy(url: SecretStr | None) -> tuple[URL | None, dict[str, str]]:
+    """The address of the proxy, and the headers that it alone is to see."""
+    if url is None:
+        return None, {}
+    whole = URL(url.get_secret_value())
+    if whole.user is None:
+        return whole, {}
+    login = aiohttp.encode_basic_auth(whole.user, whole.password or "")
+    return whole.with_user(None), {"Proxy-Authorization": login}
 
 
 def _text(received: bytes, size: int) -> str:
@@ -189,6 +237,8 @@ def _text(received: bytes, size: int) -> str:
 
 
 _ERROR_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.ClientProxyConnectionError, PROXY_UNREACHABLE),
+    (aiohttp.ClientHttpProxyError, "proxy_refused"),
     (aiohttp.ConnectionTimeoutError, "connect_timeout"),
     (TimeoutError, "timeout"),
     (aiohttp.ClientConnectorDNSError, "dns_error"),

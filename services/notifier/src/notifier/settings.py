@@ -3,6 +3,7 @@
 import base64
 import binascii
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, IPvAnyNetwork, SecretStr, ValidationInfo, field_validator
 
@@ -82,6 +83,11 @@ class DeliverySettings(BaseModel):
         description="JSON list of networks that no webhook may go to besides all those that aren't public: the "
         "operator's own public ranges, or a NAT64 prefix of its own.",
     )
+    proxy_url: SecretStr | None = Field(
+        None,
+        description="HTTP proxy that every webhook goes through, as http://USER:PASSWORD@HOST:3128. The proxy then "
+        "dials, so it is the proxy that has to refuse what isn't public; proxies of the environment are never used.",
+    )
     ca_bundle: str | None = Field(None, description="PEM file of CAs to trust for endpoints, beside the system's.")
     concurrency: int = Field(64, ge=1, description="Attempts that run at once; one that takes long stops counting.")
     endpoint_concurrency: int = Field(16, ge=1, description="Attempts that run at once to one endpoint.")
@@ -98,6 +104,20 @@ class DeliverySettings(BaseModel):
     secret_overlap_seconds: float = Field(
         DAY, ge=0, description="How long a rotated secret still signs beside the new one."
     )
+
+    @field_validator("proxy_url")
+    @classmethod
+    def _is_a_proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                parts = urlsplit(value.get_secret_value())
+                good = parts.scheme == "http" and parts.hostname and parts.path in {"", "/"} and parts.port != 0
+            except ValueError:
+                good = False
+            if not good:
+                # It may hold a password, so it isn't repeated.
+                raise ValueError("must be like http://HOST:3128 or http://USER:PASSWORD@HOST:3128")
+        return value
 
     @field_validator("lease_seconds")
     @classmethod

@@ -11,6 +11,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 
 from notifier.clock import ServerClock
 from notifier.notifications import Fields, Notice
+from notifier.subscriptions import Owner
 from shared.mongo import transaction
 from shared.topics import PERMISSION_STATUS
 
@@ -116,6 +117,31 @@ class EventStore:
         }
         rows = await self.events.find(query).sort("offset", ASCENDING).to_list(limit)
         return [(place_in(row), notice_in(row)) for row in rows]
+
+    async def ids_between(
+        self, since: datetime, until: datetime, *, owner: Owner, account_id: str | None, limit: int
+    ) -> list[str]:
+        """Ids of events stored in [since, until) that the owner can still read, of one account or of all."""
+        query = {
+            "created_at": {"$gte": since, "$lt": until},
+            **concerning(app_id=owner.app_id, account_id=owner.account_id),
+        }
+        if account_id is not None:
+            query["account_id"] = account_id
+        return [row["_id"] for row in await self.events.find(query, {"_id": 1}).to_list(limit)]
+
+    async def erase(self, ids: Collection[str], owner: Owner) -> int:
+        """Take these events away from the owner; how many it could read. What nobody can read any more is emptied.
+
+        The rows stay, so that an event which Kafka repeats stays erased.
+        """
+        others = {"$filter": {"input": "$audiences", "cond": {"$ne": ["$$this.app_id", {"$literal": owner.app_id}]}}}
+        left = {"$cond": [{"$eq": ["$audiences", []]}, {"$literal": {}}, "$data"]}
+        result = await self.events.update_many(
+            {"_id": {"$in": list(ids)}, **concerning(app_id=owner.app_id, account_id=owner.account_id)},
+            [{"$set": {"audiences": others}}, {"$set": {"data": left}}],
+        )
+        return result.modified_count
 
     async def last_offset(self, partition: int) -> int:
         """The highest offset of the partition that a row is kept of; -1 where there is none."""

@@ -5,7 +5,7 @@ position, an offset per partition, tells what was in both.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +16,12 @@ from fastapi.responses import Response
 from typing_extensions import override
 
 from notifier.access import reader_of
-from notifier.hub import Feed, Hub, Item
+from notifier.hub import Feed, Full, Hub, Item
 from notifier.notifications import Notice
 from notifier.positions import InvalidPosition, Position, decode_position
 from notifier.routes import PROBLEMS, Caller
 from notifier.settings import StreamSettings
 from notifier.store import EventStore
-from notifier.subscriptions import Owner
 from shared.auth import Principal
 from shared.problems import Problem
 
@@ -165,14 +164,21 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[bytes], *, seconds: float) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes], *, seconds: float, ended: Callable[[], None]) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._chunks = chunks
         self._seconds = seconds
+        self._ended = ended
 
     @override
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        try:
+            await self._stream(receive, send)
+        finally:
+            self._ended()
+
+    async def _stream(self, receive: "Receive", send: "Send") -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
@@ -209,13 +215,6 @@ def router(
     """The route; ``retention`` is how long events are kept."""
     routes = APIRouter(prefix="/v1", tags=["stream"], responses=PROBLEMS)
 
-    async def changes(owner: Owner, last_event_id: str | None) -> AsyncGenerator[bytes]:
-        async with hub.feed(owner) as feed:
-            reader = Reader(hub, events, feed, retention=retention, heartbeat=settings.heartbeat_seconds)
-            async with aclosing(reader.chunks(last_event_id)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-
     @routes.get(
         "/stream",
         status_code=200,
@@ -232,16 +231,22 @@ def router(
         `event: reset` comes first: read the current state anew. The stream ends when the token expires.
         """
         owner = reader_of(principal)
-        if hub.streams_of(owner) >= settings.connections_per_owner:
+        try:
+            feed = hub.join(owner, most=settings.connections_per_owner)
+        except Full:
             detail = f"{settings.connections_per_owner} streams are open already. Close one that is no longer read."
-            raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"})
+            raise Problem(429, "too_many_streams", detail, headers={"Retry-After": "10"}) from None
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 await hub.opened()
-        except TimeoutError:
+        except BaseException as error:
+            hub.leave(feed)
+            if not isinstance(error, TimeoutError):
+                raise
             detail = "Changes can't be received at the moment. Try again shortly."
             raise Problem(503, "unavailable", detail, headers={"Retry-After": "5"}) from None
+        reader = Reader(hub, events, feed, retention=retention, heartbeat=settings.heartbeat_seconds)
         seconds = principal.expires_at - datetime.now(UTC).timestamp()
-        return EventStream(changes(owner, last_event_id), seconds=max(0.0, seconds))
+        return EventStream(reader.chunks(last_event_id), seconds=max(0.0, seconds), ended=lambda: hub.leave(feed))
 
     return routes

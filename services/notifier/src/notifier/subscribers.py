@@ -14,7 +14,8 @@ from prometheus_client import Counter
 
 from notifier.clock import ServerClock
 from notifier.deliveries import delivery_id
-from notifier.delivery_store import DeliveryStore, NewDelivery
+from notifier.delivery_documents import NewDelivery
+from notifier.delivery_store import DeliveryStore
 from notifier.dispatcher import Dispatcher
 from notifier.lanes import Job, Lanes
 from notifier.notifications import Notice, notice_of

@@ -41,7 +41,8 @@ class Subscription:
 
     ``version`` grows with every change an owner makes, and gives the endpoint a new start: what an attempt showed of an
     earlier version says nothing about this one. ``hears_from`` is when it began to listen: None for since ever.
-    ``trips`` counts how often in a row it was found not to work; until ``open_until`` nothing is sent there then.
+    ``retry_schedule`` holds the waits between attempts in seconds: None for the platform's. ``trips`` counts how often
+    in a row it was found not to work; until ``open_until`` nothing is sent there then.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Subscription:
     description: str | None = None
     concurrency: int | None = None
     rate_limit: float | None = None
+    retry_schedule: tuple[float, ...] | None = None
     paused: bool = False
     enabled: bool = True
     disabled_reason: DisabledReason | None = None
