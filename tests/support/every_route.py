@@ -18,7 +18,7 @@ from support.ledger import accepted_on, take, waiting
 SET = "read-directory-data"
 ADMINISTRATOR = "6a7e2f0c-1d7b-4b55-9a4e-0b6f7f0a1c22"
 # What a path that ends in {action} may be asked to do.
-ACTIONS = ("block", "unblock", "verify")
+ACTIONS = ("block", "unblock", "verify", "removed")
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
 
