@@ -230,6 +230,7 @@ async def test_history_tells_what_happened_newest_first(api: Api, store: Store) 
         "reason": "declined",
         "error_code": "AADSTS65004",
         "detail": "what did not hold",
+        "resource_app_id": None,
         "versions": {DIRECTORY: 3},
         "channel": "app",
         "requested_by": "search",
