@@ -257,6 +257,12 @@ class Grants(RuleBasedStateMachine):
     def check(self, person: Person, tenant_id: str, finding: str, at_home: bool, replica: int) -> None:
         self.look(person, tenant_id, finding, replica, at_home=at_home)
 
+    @rule(tenant_id=tenants, finding=st.sampled_from(["gone", "gone", "ours", "silent"]), replica=replicas)
+    def our_own_fault(self, tenant_id: str, finding: str, replica: int) -> None:
+        """However often Entra says it, while our own tenant refuses us or nobody answers, it takes nothing away."""
+        for each in (replica, 1 - replica, replica):
+            self.look(OPERATOR, tenant_id, finding, each, at_home=False)
+
     def look(self, person: Person, tenant_id: str, finding: str, replica: int, *, at_home: bool) -> None:
         """Entra is asked about the tenant's grants."""
         self.answers(f"{person.account_id}:{tenant_id}", finding, at_home)
