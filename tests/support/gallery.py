@@ -90,8 +90,10 @@ def gallery() -> dict[str, Shown]:
 
 def standing_for_all() -> dict[str, Shown]:
     """The gallery without the ends that differ from others in their words only."""
-    ends = ("end-granted", "end-verifying", "end-held", "end-awaiting_confirmation", "end-guest", "end-declined")
-    ends += ("end-other_tenant", "end-tenant_taken", "problem-expired", "problem-used", "problem-no_access")
+    ends = {
+        *("end-granted", "end-verifying", "end-held", "end-awaiting_confirmation", "end-guest", "end-declined"),
+        *("end-other_tenant", "end-tenant_taken", "problem-expired", "problem-used", "problem-no_access"),
+    }
     return {name: one for name, one in gallery().items() if name in ends or not name.startswith(("end-", "problem-"))}
 
 
