@@ -3,6 +3,7 @@
 Where a defence can be switched off, a test also shows that the attack gets through then.
 """
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -290,3 +291,16 @@ async def test_nobody_is_led_to_another_site(scene: Scene, monkeypatch: Patch) -
                 assert leads_to.netloc in {"", *(urlsplit(one).netloc for one in (PUBLIC_URL, ENTRA, ISSUER))}, route
                 assert 'href="https://evil.test' not in answer.text, route
                 assert 'action="https://evil.test' not in answer.text, route
+
+
+async def test_failed_runs_are_on_the_screen_of_their_account_until_they_are_reset(scene: Scene) -> None:
+    """The latest of equal ones stands for all, and goes together with them."""
+    visit = scene.owned.claimant
+    page = (await visit.get(SCREEN)).text
+    (shown,) = re.findall(r"attempts/([0-9a-f]+)/reset", page)
+    assert "This tenant belongs to another account" in page
+    assert shown[:12] in page
+    assert "/reset" not in (await scene.owned.holder.get(SCREEN)).text
+    assert (await visit.post(f"{SCREEN}/attempts/{shown}/reset")).status_code == 303
+    assert "/reset" not in (await visit.get(SCREEN)).text
+    assert await scene.core.database["attempts"].count_documents({"failure": "tenant_taken"}) == 2
