@@ -81,6 +81,8 @@ class Grants(RuleBasedStateMachine):
         # What the step may have ended: grants, or all of those on a tenant.
         self.may_end: set[str] = set()
         self.catalog = first_catalog()
+        # What each replica has on its disk: whoever takes its place reads it again.
+        self.files = [self.catalog, self.catalog]
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
@@ -102,6 +104,8 @@ class Grants(RuleBasedStateMachine):
             async with self.cores[replica].open():
                 pass
             self.cores[replica] = self.entra.replica(self.settings)
+            versions: Any = self.cores[replica].versions
+            versions._own = self.files[replica]
             await self.cores[replica].versions.follow()
             await self.cores[0].database["leases"].delete_many({})
 
@@ -142,7 +146,7 @@ class Grants(RuleBasedStateMachine):
     @rule(change=st.sampled_from(["asks", "asks", "needs", "gives", "limits"]), one=sets, replica=replicas)
     def roll_out(self, change: str, one: str, replica: int) -> None:
         """One replica comes with a newer file; the other one hears of it sooner or later."""
-        self.catalog = next_catalog(self.catalog, change, one)
+        self.catalog = self.files[replica] = next_catalog(self.catalog, change, one)
         versions: Any = self.cores[replica].versions
         versions._own = self.catalog
         self.run(self.cores[replica].reevaluation.start())
