@@ -221,6 +221,7 @@ class ScriptedConsent:
         session_hash: str | None,
         guest: str | None = None,
         again: Any = None,
+        browser: object = None,
     ) -> Redirect | Ended:
         self.asked.append(("callback", tuple(params), person, session_hash))
         self.again = again
