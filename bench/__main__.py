@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("projection", "delivery", "isolation", "latency", "probes", "screen")
+NAMES = ("projection", "delivery", "isolation", "streams", "latency", "probes", "screen")
 
 
 def main() -> None:

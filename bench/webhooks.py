@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -151,13 +151,15 @@ async def _receiver() -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def notifiers(stage: Stage, topic: Topic, database: str, *, count: int = 1) -> AsyncIterator[list[Process]]:
-    """So many processes of the service, ready, for as long as the context lasts."""
+async def notifiers(
+    stage: Stage, topic: Topic, database: str, *, count: int = 1, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[list[Process]]:
+    """So many processes of the service, ready, for as long as the context lasts; ``settings`` changes theirs."""
     group, processes, ports = f"bench-{uuid4().hex[:8]}", [], []
     try:
         for _ in range(count):
-            ports.append(free_port())
-            environment = os.environ | _environment(stage, database, ports[-1])
+            environment = os.environ | _environment(stage, database, free_port()) | dict(settings or {})
+            ports.append(int(environment["HTTP__PORT"]))
             command = [sys.executable, "-m", "bench.webhooks", topic.name, group]
             processes.append(await asyncio.create_subprocess_exec(*command, env=environment))
         for port in ports:
