@@ -53,7 +53,7 @@ screenshots: $(VENV)/.dev ## Take the pictures of docs/screenshots anew, in a re
 	SCREENSHOTS=docs/screenshots $(BIN)/pytest tests/e2e/test_browser.py \
 	  tests/integration/consent_gateway_console/test_pictures.py
 
-bench: $(VENV)/.dev ## Measure the hot paths against their floors (BENCH=NAME for one, see bench/README.md)
+bench: $(VENV)/.dev ## Measure the hot paths against their floors (BENCH=NAME for one: projection, delivery, isolation, streams, latency, probes, screen)
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
 # Names, versions and hashes, no addresses: uv.lock records where a package came from, so it stays out of git.

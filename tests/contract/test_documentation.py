@@ -31,3 +31,10 @@ def test_links_between_pages_and_to_files_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", ["Makefile", "bench/README.md"])
+def test_every_benchmark_is_named_where_it_is_looked_for(page: str) -> None:
+    (line,) = re.findall(r"^NAMES = \((.*)\)$", (ROOT / "bench" / "__main__.py").read_text(), re.MULTILINE)
+    text = (ROOT / page).read_text()
+    assert [name for name in re.findall(r'"(\w+)"', line) if not re.search(rf"\b{name}\b", text)] == []
