@@ -115,9 +115,14 @@ class Relay:
             watcher.cancel()
 
     async def _relay(self, token: int, backoff: Backoff) -> None:
-        refused_tried = monotonic()
+        refused_tried = renewed = monotonic()
         try:
-            while await self._lease.renew(token):
+            while True:
+                # Not for each batch: it is a write as durable, and as slow, as the one whose event waits for it.
+                if monotonic() - renewed > LEASE_SECONDS / 4:
+                    renewed = monotonic()
+                    if not await self._lease.renew(token):
+                        break
                 self._wake.clear()
                 if monotonic() - refused_tried > TRY_REFUSED_SECONDS:
                     await self._try_refused(token)
