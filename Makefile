@@ -2,7 +2,7 @@
 # Needs: Linux x86-64, Python 3.11 or newer with venv, make. No Docker, no Java.
 
 PYTHON  ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
@@ -14,6 +14,9 @@ PROJECTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
 SOURCES  := $(wildcard shared/src services/*/src deploy/*/src) tests bench docs $(wildcard deploy/*.py) deploy/compose
 # A full development environment serves the demo as well; the demo alone needs much less.
 DEMO_ENV := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo)
+
+# A shell that forbids Python to keep what it has compiled would have every process compile its libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo token test test-unit check format docs screenshots lock bench clean
@@ -29,7 +32,8 @@ demo: $(DEMO_ENV) ## Start the whole system on this machine; Ctrl-C stops it (DE
 token: $(DEMO_ENV) ## Print a bearer token of the running demo: make token ROLE=admin ACCOUNT=northwind
 	@$(BIN)/python -m launcher token --role $(or $(ROLE),viewer) $(if $(ACCOUNT),--account $(ACCOUNT)) $(if $(APP),--app $(APP))
 
-# Two workers, each with a broker and a mongod of its own. In the order of the folders: whole systems come first.
+# Each worker has a broker and a mongod of its own; one more than the machine has cores, since tests wait a lot.
+# In the order of the folders: whole systems come first.
 test: $(VENV)/.dev ## Run all tests, on a real broker and a real mongod that they start themselves
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

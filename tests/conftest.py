@@ -1,18 +1,22 @@
 """Fixtures and rules that hold for all tests: markers by folder, a clean environment, real backends on request."""
 
+import functools
 import os
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import certifi
 import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
 
 from launcher.kafka import EmbeddedKafka
 from launcher.mongo import EmbeddedMongo
-from support import backends
+from support import backends, scheduling
 from support.topics import Topics, topics_of_a_test
 
 TIERS = ("unit", "contract", "integration", "e2e")
@@ -26,9 +30,32 @@ SETTINGS = (
 
 
 def pytest_configure() -> None:
-    """Take the services' settings out of the environment."""
+    """Take the services' settings out of the environment, and read certificate authorities once.
+
+    Each HTTP client makes a context of its own, and the authorities of the world cost it 40 ms; tests make thousands of
+    clients. A context that nobody changes may be shared.
+    """
     for name in [name for name in os.environ if name.startswith(SETTINGS)]:
         del os.environ[name]
+    pytest.MonkeyPatch().setattr(ssl, "create_default_context", _shared_context())
+
+
+def _shared_context() -> Callable[..., ssl.SSLContext]:
+    """`ssl.create_default_context` which makes one context for the authorities that httpx names, in each process."""
+    make = ssl.create_default_context
+    of_the_world = functools.cache(lambda: make(cafile=certifi.where()))
+
+    def create_default_context(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        usual = not arguments and options == {"cafile": certifi.where()}
+        return of_the_world() if usual else make(*arguments, **options)
+
+    return create_default_context
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.WholeFiles:
+    """Files are tested as a whole, those that share a system one after another (see `support.scheduling`)."""
+    return scheduling.WholeFiles(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,9 +10,9 @@ from support.browsing import Browser
 from support.platform import Platform
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
-    """A system that runs until the last test is over."""
+    """A system that runs until the last test of this folder is over."""
     async with platforms.running(tmp_path_factory.mktemp("platform")) as platform:
         yield platform
 

@@ -68,7 +68,7 @@ async def embedded_mongo(folder: Path) -> AsyncIterator[EmbeddedMongo]:
     try:
         yield server
     finally:
-        await server.stop()
+        await server.kill()  # its data goes with the test
 
 
 @asynccontextmanager
@@ -79,4 +79,4 @@ async def embedded_kafka(folder: Path) -> AsyncIterator[EmbeddedKafka]:
     try:
         yield server
     finally:
-        await server.stop()
+        await server.kill()  # its data goes with the test

@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 Seen = TypeVar("Seen")
 
 POLL_SECONDS = 0.02
+# What takes long is asked less often, so that asking does not keep the machine from what is waited for.
+SLOWEST_POLL_SECONDS = 0.2
+SHARE_OF_WAITING = 0.05
 
 
 async def eventually(
@@ -25,7 +28,8 @@ async def eventually(
     Raises:
         AssertionError: `within` seconds passed; the message names `what`, and what was seen last.
     """
-    deadline = time.monotonic() + within
+    begun = time.monotonic()
+    deadline = begun + within
     last: Any = "nothing"
     while True:
         try:
@@ -35,6 +39,7 @@ async def eventually(
                 return seen
         except AssertionError as error:
             last = error
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(f"not within {within:g} s: {what or look}; last seen: {last!r}")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(min(max(POLL_SECONDS, (now - begun) * SHARE_OF_WAITING), SLOWEST_POLL_SECONDS))

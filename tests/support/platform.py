@@ -51,13 +51,13 @@ class Platform:
         if keep_running:
             self._keeping = asyncio.create_task(self._supervisor.keep_running())
 
-    async def stop(self) -> None:
-        """Stop everything in an orderly way."""
+    async def end(self) -> None:
+        """End everything at once: nobody needs its data any more."""
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
         if self._supervisor is not None:
-            await self._supervisor.stop()
+            await self._supervisor.kill()
 
     async def kill(self, name: str) -> None:
         """End one process as a crash would: SIGKILL."""
@@ -148,7 +148,7 @@ async def running(folder: Path, *, keep_running: bool = False) -> AsyncIterator[
         await platform.start(keep_running=keep_running)
         yield platform
     finally:
-        await platform.stop()
+        await platform.end()
 
 
 async def sign_in(browser: Browser, platform: Platform, *, person: str = "Northwind admin", path: str = SCREEN) -> Page:
