@@ -1,4 +1,4 @@
-"""An HTTP proxy that tunnels (``CONNECT``), tells what it was asked for, and can refuse."""
+"""An HTTP proxy that tunnels (``CONNECT``), tells what it was asked for, and can refuse or hang."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,8 @@ class Proxy:
     port: int
     url: str = ""
     status: int = 200
+    # Of what is asked for: those starting so are never answered.
+    hangs_at: str | None = None
     asked: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
 
@@ -22,7 +24,10 @@ class Proxy:
         with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.heads.append(head)
-            self.asked.append(head.split(" ", 2)[1])
+            self.asked.append(target := head.split(" ", 2)[1])
+            if self.hangs_at is not None and target.startswith(self.hangs_at):
+                await reader.read()
+                return
             writer.write(f"HTTP/1.1 {self.status} Answer\r\n\r\n".encode())
             if self.status != 200:
                 return

@@ -132,3 +132,41 @@ async def test_a_proxy_that_is_away_is_no_fault_of_the_endpoint(
     assert {attempt.error for attempt in found.attempts} == {"proxy_unreachable"}
     stored = (await subscriptions.by_ids([subscription.id]))[subscription.id]
     assert (stored.failing_since, stored.trips, stored.enabled) == (None, 0, True)
+
+
+async def attempts_through(url: str, run_engine: Any, subscribe: Any, deliveries: Any, endpoint: str = URL) -> Any:
+    """What came of a delivery through a proxy that is given a moment, and the endpoint's state after it."""
+    subscription = await subscribe(endpoint, app_id="search")
+    notice = notice_of(status_event())
+    assert notice is not None
+    waits = {"connect_timeout_seconds": 0.3, "response_timeout_seconds": 0.3, "total_timeout_seconds": 5.0}
+    changes = {"proxy_url": SecretStr(url), "breaker_failures": 1, "breaker_seconds": 0.01, "retry_schedule": (0.01,)}
+    async with run_engine(**changes, **waits, lease_seconds=12.0) as engine:
+        await engine.intake.deliver(told([notice]))
+
+        async def dead() -> Any:
+            return await deliveries.list_of(subscription.id, status="dead", after=None, limit=1)
+
+        (found,) = await eventually(dead, within=30)
+        (state,) = (await engine.subscriptions.by_ids([subscription.id])).values()
+    return [attempt.error for attempt in found.attempts], state
+
+
+async def test_a_proxy_that_hangs_is_no_fault_of_the_endpoint(
+    way: Way, run_engine: Any, subscribe: Any, deliveries: Any
+) -> None:
+    way.proxy.hangs_at = ""
+    errors, state = await attempts_through(way.proxy.url, run_engine, subscribe, deliveries)
+    assert errors == ["proxy_unreachable"] * 2
+    assert (state.failing_since, state.trips, state.enabled) == (None, 0, True)
+
+
+@pytest.mark.parametrize("hangs_at", ["hooks.test", "http://hooks.test"], ids=["tunnel", "plain"])
+async def test_an_endpoint_that_hangs_behind_a_proxy_that_answers_is_its_own_fault(
+    hangs_at: str, way: Way, run_engine: Any, subscribe: Any, deliveries: Any
+) -> None:
+    way.proxy.hangs_at = hangs_at
+    url = URL if hangs_at == "hooks.test" else "http://hooks.test/"
+    errors, state = await attempts_through(way.proxy.url, run_engine, subscribe, deliveries, url)
+    assert set(errors) == {"connect_timeout" if hangs_at == "hooks.test" else "timeout"}
+    assert state.failing_since is not None

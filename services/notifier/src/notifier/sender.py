@@ -14,11 +14,11 @@ from typing import Any
 import aiohttp
 import structlog
 from aiohttp.abc import AbstractResolver
-from pydantic import SecretStr
 from yarl import URL
 
 from notifier.addresses import RefusedUrl, check_url, is_public, literal
 from notifier.deliveries import PROXY_UNREACHABLE, Attempt
+from notifier.proxying import PROBE_SECONDS, Proxy
 from notifier.resolving import Dial, Resolver, dial
 from notifier.settings import DeliverySettings
 
@@ -60,7 +60,7 @@ class Sender:
             sock_read=settings.response_timeout_seconds,
         )
         self._session: aiohttp.ClientSession | None = None
-        self._proxy, self._proxy_headers = _proxy(settings.proxy_url)
+        self._proxy = Proxy(settings.proxy_url) if settings.proxy_url is not None else None
         self._looked_at: dict[str, float] = {}
         # A subscription may be older than the settings, so its URL is looked at again.
         self._allowed = lru_cache(maxsize=4096)(self._is_allowed)
@@ -137,7 +137,8 @@ class Sender:
                 async with asyncio.timeout(left):
                     await self._exchange(url, body, headers, answer)
         except Exception as failure:  # noqa: BLE001 - the POST may have arrived: whatever it was, it is an outcome
-            answer["error"] = error_class(failure)
+            left = self._settings.total_timeout_seconds - (perf_counter() - started)
+            answer["error"] = PROXY_UNREACHABLE if await self._hung(failure, left) else error_class(failure)
             # Not its text: that holds the URL, and a URL can hold a receiver's token.
             log.info(
                 "delivery.post_failed",
@@ -171,10 +172,10 @@ class Sender:
             URL(url, encoded=True),
             data=body,
             # There is no tunnel for plain http: then the proxy reads the request itself.
-            headers=headers if url.startswith("https:") else {**headers, **self._proxy_headers},
+            headers=headers if self._proxy is None or url.startswith("https:") else {**headers, **self._proxy.headers},
             allow_redirects=False,
-            proxy=self._proxy,
-            proxy_headers=self._proxy_headers,
+            proxy=None if self._proxy is None else self._proxy.url,
+            proxy_headers=None if self._proxy is None else self._proxy.headers,
         ) as response:
             answer["status_code"] = response.status
             answer["retry_after"] = response.headers.get("Retry-After")
@@ -203,6 +204,12 @@ class Sender:
             self._looked_at.clear()
         self._looked_at[host] = now + LOOKED_AT_SECONDS
 
+    async def _hung(self, failure: Exception, left: float) -> bool:
+        """Whether the time passed because the proxy hangs; asked only where the attempt has time left for it."""
+        if self._proxy is None or not isinstance(failure, TimeoutError) or left < PROBE_SECONDS:
+            return False
+        return not await self._proxy.answers()
+
     def _may_dial(self, address: str) -> bool:
         return is_public(ipaddress.ip_address(address), refused=self._settings.refused_networks)
 
@@ -218,17 +225,6 @@ class Sender:
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
         return made
-
-
-def _proxy(url: SecretStr | None) -> tuple[URL | None, dict[str, str]]:
-    """The address of the proxy, and the headers that it alone is to see."""
-    if url is None:
-        return None, {}
-    whole = URL(url.get_secret_value())
-    if whole.user is None:
-        return whole, {}
-    login = aiohttp.encode_basic_auth(whole.user, whole.password or "")
-    return whole.with_user(None), {"Proxy-Authorization": login}
 
 
 def _text(received: bytes, size: int) -> str:
