@@ -14,6 +14,7 @@ from typing import Any
 
 from notifier.app import create_app
 from notifier.delivery_store import DeliveryStore
+from notifier.expunging import Expunging
 from notifier.recovery import Recoveries
 from notifier.sender import Sender
 from notifier.settings import Settings
@@ -100,6 +101,11 @@ RECOVERY_WINDOWS: dict[str, Callable[[], None]] = {
     "in a recovery, after the dead are revived": lambda: after(DeliveryStore, "revive"),
     "in a recovery, before its second look": lambda: before(Recoveries, "_come_back"),
 }
+ERASING_WINDOWS: dict[str, Callable[[], None]] = {
+    "after the erasing is noted": lambda: after(Expunging, "_begin"),
+    "after the deliveries are emptied, before the events": lambda: before(EventStore, "erase"),
+    "before the erasing's second look": lambda: before(Expunging, "_come_back"),
+}
 ASKED_WINDOWS: dict[str, Callable[[], None]] = {
     "before claims are given up": lambda: before(DeliveryStore, "release"),
     "after claims are given up": lambda: after(DeliveryStore, "release"),
@@ -113,7 +119,7 @@ ASKED_WINDOWS: dict[str, Callable[[], None]] = {
 def main() -> None:
     """Serve until the moment comes."""
     window, topic, partitions, group = sys.argv[1:]
-    (WINDOWS | LATER_WINDOWS | RECOVERY_WINDOWS | ASKED_WINDOWS)[window]()
+    (WINDOWS | LATER_WINDOWS | RECOVERY_WINDOWS | ERASING_WINDOWS | ASKED_WINDOWS)[window]()
     settings = load(Settings)
     logs.configure(settings.log, service="notifier")
     topics = replace(PERMISSION_STATUS, name=topic, partitions=int(partitions))

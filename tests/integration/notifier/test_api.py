@@ -265,6 +265,7 @@ async def test_the_document_describes_every_route_with_examples(client: httpx.As
         "/v1/deliveries/{delivery_id}/expunge",
         "/v1/subscriptions/{subscription_id}/expunge",
         "/v1/expunge",
+        "/v1/expunges/{expunge_id}",
         "/v1/portal-links",
         "/v1/stream",
     }

@@ -14,7 +14,7 @@ from notifier.notifications import Notice, notice_of
 from notifier.subscriptions import Subscription
 from support.crashing import Doomed
 from support.eventually import eventually
-from support.notifier_that_crashes import RECOVERY_WINDOWS
+from support.notifier_that_crashes import ERASING_WINDOWS, RECOVERY_WINDOWS
 from support.notifying import secret_of, told
 from support.status_events import status_event
 from support.tokens import Issuer
@@ -94,6 +94,28 @@ async def test_a_recovery_goes_on_where_a_process_died_over_it(window: str, scen
             await eventually(
                 lambda: scene.database["recoveries"].count_documents({}), lambda left: left == 0, within=60
             )
+
+
+@pytest.mark.parametrize("window", ERASING_WINDOWS)
+async def test_an_erasing_goes_on_where_a_process_died_over_it(window: str, scene: Scene) -> None:
+    stage, jobs = scene.stage, scene.database["expunges"]
+    endpoint = await stage.make_receiver(answering(200, body=b"thanks"))
+    subscription = await stage.subscribe(endpoint.url, app_id="search")
+    customers = notices()
+    async with scene.run_engine(timeout_ms=QUICK_MS) as engine:
+        await engine.intake.deliver(told(customers))
+        await eventually(partial(states, stage.deliveries, subscription), lambda found: found == ["delivered"] * EVENTS)
+    async with scene.doom(window, MONGO__TIMEOUT_MS=str(QUICK_MS)) as notifier:
+        await notifier.ready()
+        await notifier.call("POST", "/v1/expunge", headers=scene.headers, json={"account_id": "northwind"})
+        await notifier.died()
+    # As if the lease of the dead had ended.
+    await jobs.update_many({"next_at": {"$ne": None}}, {"$set": {"next_at": datetime.now(UTC)}})
+    async with scene.run_engine(timeout_ms=QUICK_MS):
+        await eventually(lambda: jobs.count_documents({"ended_at": {"$ne": None}}), within=30, what="the end")
+    left = await stage.deliveries.list_of(subscription.id, status=None, after=None, limit=EVENTS)
+    assert all(each.expunged_at and not each.attempts[0].response_body for each in left)
+    assert await scene.database["events"].count_documents({"audiences.app_id": "search"}) == 0
 
 
 @pytest.mark.parametrize(

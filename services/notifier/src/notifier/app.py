@@ -10,7 +10,6 @@ from fastapi import APIRouter, FastAPI
 
 from notifier import delivery_routes, expunge_routes, portal, routes, stream
 from notifier.engine import Engine
-from notifier.expunging import Expunging
 from notifier.hub import Hub
 from notifier.resending import Resending
 from notifier.settings import Settings
@@ -123,15 +122,6 @@ def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple
         delivery_routes.router(
             subscriptions=engine.subscriptions, deliveries=engine.deliveries, resending=resending, caller=caller
         ),
-        expunge_routes.router(
-            Expunging(
-                events=engine.events,
-                subscriptions=engine.subscriptions,
-                deliveries=engine.deliveries,
-                resending=resending,
-                clock=engine.clock,
-            ),
-            caller,
-        ),
+        expunge_routes.router(engine.expunging, subscriptions=engine.subscriptions, resending=resending, caller=caller),
         portal.router(pages, caller),
     )

@@ -1,11 +1,12 @@
 """The JSON of the API: deliveries, their attempts, and erasing them."""
 
 import json
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from notifier.deliveries import Attempt, DeadReason, Delivery, Status
+from notifier.expunging import Expunge
 from notifier.resources import Strict, example_of
 from shared.events import AccountId
 
@@ -119,7 +120,7 @@ class Accepted(BaseModel):
     delivery_id: str
 
 
-class Expunge(Strict):
+class ExpungeRequest(Strict):
     """What to erase."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"account_id": "northwind"}})
@@ -132,7 +133,49 @@ class Expunge(Strict):
 class ExpungedView(BaseModel):
     """What was erased just now; what had been erased before doesn't count."""
 
-    model_config = example_of({"events": 12, "deliveries": 24})
+    model_config = example_of({"events": 1, "deliveries": 2})
 
     events: int = Field(description="Events that the owner can no longer read.")
     deliveries: int = Field(description="Deliveries that keep their ids, times and outcomes only.")
+
+
+class ExpungeView(BaseModel):
+    """An erasing that goes on until it is done, whatever becomes of the process that was asked for it."""
+
+    model_config = example_of(
+        {
+            "id": "7d0f5b7e8a2c4e1f9b3d6a5c4e2f1a0b",
+            "subscription_id": None,
+            "account_id": "northwind",
+            "status": "running",
+            "requested_at": "2026-11-23T13:00:00.123Z",
+            "ended_at": None,
+            "events": 12,
+            "deliveries": 24,
+        }
+    )
+
+    id: str
+    subscription_id: str | None = Field(description="The subscription whose events it erases; null for an account's.")
+    account_id: str | None = Field(description="The account that an app erases; null for all that is the owner's.")
+    status: Literal["running", "done"] = Field(
+        description="`done`: nothing is left of what had come before `requested_at`."
+    )
+    requested_at: AwareDatetime
+    ended_at: AwareDatetime | None
+    events: int = Field(description="Events erased so far, by this request and those before it for the same.")
+    deliveries: int = Field(description="Deliveries that keep their ids, times and outcomes only.")
+
+    @classmethod
+    def of(cls, expunge: Expunge) -> Self:
+        """The view of a job."""
+        return cls(
+            id=expunge.id,
+            subscription_id=expunge.subscription_id,
+            account_id=expunge.account_id,
+            status="running" if expunge.ended_at is None else "done",
+            requested_at=expunge.requested_at,
+            ended_at=expunge.ended_at,
+            events=expunge.events,
+            deliveries=expunge.deliveries,
+        )

@@ -137,13 +137,17 @@ class DeliveryStore:
         return result.modified_count
 
     async def revive(self, subscription_id: str, ids: Collection[str], *, before: datetime, now: datetime) -> int:
-        """Make those dead rows pending and due that were begun before a time, with the whole schedule; how many."""
+        """Make those dead rows pending and due that were begun before a time, with the whole schedule; how many.
+
+        What was erased stays dead.
+        """
         result = await self._rows.update_many(
             {
                 "_id": {"$in": list(ids)},
                 "subscription_id": subscription_id,
                 "status": "dead",
                 "started_at": {"$lt": before},
+                "expunged_at": None,
             },
             beginning(subscription_id, now),
         )
@@ -179,16 +183,17 @@ class DeliveryStore:
         return [delivery_in(row) for row in await self._rows.find(query).sort(order).to_list(limit)]
 
     async def unexpunged(
-        self, subscription_id: str, *, after: tuple[datetime, str] | None, limit: int
-    ) -> list[tuple[datetime, str, str]]:
-        """Deliveries of a subscription that still hold something, newest first: when made, own id, event's id."""
-        query: dict[str, Any] = {"subscription_id": subscription_id, "expunged_at": None}
-        if after is not None:
-            created_at, last_id = after
-            query["$or"] = [{"created_at": {"$lt": created_at}}, {"created_at": created_at, "_id": {"$lt": last_id}}]
-        order = [("created_at", DESCENDING), ("_id", DESCENDING)]
+        self, subscription_id: str, *, since: datetime, until: datetime, limit: int
+    ) -> list[tuple[datetime, str]]:
+        """Deliveries of a subscription made in [since, until] that still hold something, oldest first: when, event."""
+        query = {
+            "subscription_id": subscription_id,
+            "created_at": {"$gte": since, "$lte": until},
+            "expunged_at": None,
+        }
+        order = [("created_at", ASCENDING), ("_id", ASCENDING)]
         rows = await self._rows.find(query, {"created_at": 1, "event_id": 1}).sort(order).to_list(limit)
-        return [(row["created_at"], row["_id"], row["event_id"]) for row in rows]
+        return [(row["created_at"], row["event_id"]) for row in rows]
 
     async def expunge(self, ids: Collection[str], *, now: datetime) -> int:
         """End those of the deliveries that are pending, and forget what endpoints answered; how many there were.

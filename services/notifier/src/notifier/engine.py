@@ -14,6 +14,7 @@ from notifier.clock import ServerClock
 from notifier.delivery_store import DeliveryStore
 from notifier.dispatcher import Dispatcher
 from notifier.endpoints import Endpoints
+from notifier.expunging import Expunging
 from notifier.lane_keeper import LaneKeeper
 from notifier.lanes import Lanes
 from notifier.notifications import Notice
@@ -93,15 +94,26 @@ class Engine:
             settings=settings,
         )
 
+        late = timedelta(milliseconds=settings.mongo.timeout_ms) + CLOCKS_DIFFER
         self.recoveries = Recoveries(
             database,
             events=self.events,
             subscriptions=self.subscriptions,
             deliveries=self.deliveries,
             clock=self.clock,
-            late=timedelta(milliseconds=settings.mongo.timeout_ms) + CLOCKS_DIFFER,
+            late=late,
             lease=timedelta(seconds=delivery.lease_seconds),
             made_due=self.claimer.poke,
+        )
+        self.expunging = Expunging(
+            database,
+            events=self.events,
+            subscriptions=self.subscriptions,
+            deliveries=self.deliveries,
+            clock=self.clock,
+            late=late,
+            lease=timedelta(seconds=delivery.lease_seconds),
+            retention_seconds=retention.deliveries_seconds,
         )
         self.portal_sessions = PortalSessions(database, self.clock)
         self._replicas = Replicas(database, self.clock)
@@ -120,6 +132,7 @@ class Engine:
         await self.subscriptions.create_indexes()
         await self.deliveries.create_indexes()
         await self.recoveries.create_indexes()
+        await self.expunging.create_indexes()
         await self._replicas.create_indexes()
         await self.portal_sessions.create_indexes()
         await self.clock.synchronize()
@@ -129,6 +142,7 @@ class Engine:
         return {
             "claims": self.claimer.run,
             "recoveries": self.recoveries.run,
+            "expunges": self.expunging.run,
             "endpoints": self.endpoints.run,
             "lanes": self._keeper.run,
             "progress": self.progress.run,

@@ -1,27 +1,23 @@
 """Sends again, in the background, what a subscription missed since a time: what died, and what came while it was off.
 
-A job is a row, claimed like a delivery, with the time it has come to: any replica goes on where another stopped, and a
-step done twice changes nothing. The deliveries wait in the store, from where each endpoint's lane takes what it can.
+A job keeps the time it has come to: any replica goes on where another stopped, and a step done twice changes nothing.
+The deliveries wait in the store, from where each endpoint's lane takes what it can.
 """
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import TYPE_CHECKING
 
 import structlog
-from pymongo import ASCENDING, ReturnDocument
-from pymongo.errors import PyMongoError
 
 from notifier.clock import ServerClock
 from notifier.deliveries import delivery_id
 from notifier.delivery_documents import NewDelivery
 from notifier.delivery_store import DeliveryStore
+from notifier.jobs import Jobs
 from notifier.store import EventStore
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Owner, Subscription
-from shared.backoff import Backoff
 
 if TYPE_CHECKING:
     from shared.mongo import Collection, Database, Document
@@ -29,7 +25,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STEP = timedelta(seconds=1)
-LOOK_SECONDS = 2.0
 
 
 class Recoveries:
@@ -52,23 +47,22 @@ class Recoveries:
         made_due: Callable[[], None],
     ) -> None:
         self._late = late
-        self._lease = lease
-        self._jobs: Collection = database["recoveries"]
+        self._rows: Collection = database["recoveries"]
+        self._jobs = Jobs(self._rows, clock, lease=lease)
         self._events = events
         self._subscriptions = subscriptions
         self._deliveries = deliveries
         self._clock = clock
         self._made_due = made_due
-        self._wake = asyncio.Event()
 
     async def create_indexes(self) -> None:
         """Make the index; idempotent."""
-        await self._jobs.create_index([("next_at", ASCENDING)], name="due")
+        await self._jobs.create_indexes()
 
     async def begin(self, subscription: Subscription, *, since: datetime) -> datetime:
         """Start the job, or start the one that is running anew from the earlier time; until when it covers events."""
         now = self._clock.now()
-        await self._jobs.update_one(
+        await self._rows.update_one(
             {"_id": subscription.id},
             {
                 "$min": {"cursor": since},
@@ -83,51 +77,26 @@ class Recoveries:
             },
             upsert=True,
         )
-        self._wake.set()
+        self._jobs.poke()
         return now
 
     async def run(self) -> None:
         """Do jobs until cancelled."""
-        backoff = Backoff()
-        while True:
-            self._wake.clear()
-            try:
-                idle = not await self._step()
-                backoff.reset()
-            except PyMongoError as error:
-                log.warning("recovery.failed", error=type(error).__name__)
-                await asyncio.sleep(backoff.next())
-                continue
-            if idle:
-                try:
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+        await self._jobs.run(self._step)
 
-    async def _step(self) -> bool:
-        """One second's events of one job; False when there is no job."""
-        now, claim = self._clock.now(), uuid4().hex
-        job: Document | None = await self._jobs.find_one_and_update(
-            {"next_at": {"$lte": now}},
-            {"$set": {"claim": claim, "next_at": now + self._lease}},
-            return_document=ReturnDocument.AFTER,
-        )
-        if job is None:
-            return False
-        mine: dict[str, Any] = {"_id": job["_id"], "claim": claim}
+    async def _step(self, job: "Document", mine: "Document") -> None:
+        """One second's events of one job."""
         subscription = (await self._subscriptions.by_ids([job["_id"]])).get(job["_id"])
         if subscription is None or not subscription.enabled:
             await self._end(mine)
-            return True
+            return
         begins = await self._events.first_since(job["cursor"])
         if begins is None or begins > job["until"] + self._late:
             await self._come_back(job, mine)
-            return True
+            return
         ends = begins + STEP
         await self._send_again(subscription, begins, ends, asked_at=job["until"])
-        await self._jobs.update_one(mine, {"$set": {"cursor": ends, "next_at": now, "claim": None}})
-        return True
+        await self._rows.update_one(mine, {"$set": {"cursor": ends, "next_at": self._clock.now(), "claim": None}})
 
     async def _come_back(self, job: "Document", mine: "Document") -> None:
         """At the end, once more to the last events, when no write can be under way any more that came behind us.
@@ -140,10 +109,10 @@ class Recoveries:
             return
         until: datetime = job["until"]
         again = {"came_back": True, "cursor": until - self._late, "next_at": until + self._late, "claim": None}
-        await self._jobs.update_one(mine, {"$set": again})
+        await self._rows.update_one(mine, {"$set": again})
 
     async def _end(self, mine: "Document") -> None:
-        await self._jobs.delete_one(mine)
+        await self._rows.delete_one(mine)
         log.info("recovery.ended", subscription_id=mine["_id"])
 
     async def _send_again(

@@ -64,5 +64,7 @@ class Resending:
         self._made_due()
 
     async def _readable(self, owner: Owner, delivery: Delivery) -> Notice | None:
+        if delivery.expunged_at is not None:
+            return None
         notice = (await self._events.notices([delivery.event_id])).get(delivery.event_id)
         return notice if notice is not None and notice.concerns(owner.app_id) else None
