@@ -1,7 +1,9 @@
-"""Breakers of client registrations in memory: what several replicas share in a test without a database."""
+"""Breakers of client registrations, and counts, in memory: what several replicas share in a test without a database."""
 
+from collections.abc import Callable
 from datetime import datetime
 
+from consent_gateway.checks.mass import MassGuard, MassRules
 from consent_gateway.checks.registrations import Breaker
 
 
@@ -42,3 +44,42 @@ class SharedBreakers:
     async def opened(self) -> tuple[list[Breaker], frozenset[str]]:
         """Those that are open, and the confirmed ones."""
         return list(self.breakers.values()), frozenset(self.confirmed)
+
+
+class SharedTallies:
+    """As the store, for any number of ``MassGuard``."""
+
+    def __init__(self) -> None:
+        self.leaving: dict[tuple[str, str], datetime] = {}
+        self.checked: dict[tuple[str, str], tuple[int, datetime]] = {}
+
+    async def leaves(self, client_id: str, tenant_id: str, *, at: datetime) -> None:
+        """Note that a tenant seems to leave."""
+        self.leaving[client_id, tenant_id] = at
+
+    async def tell(self, client_id: str, *, replica: str, tenants: int, at: datetime) -> None:
+        """Say how many tenants a replica has checked."""
+        self.checked[client_id, replica] = (tenants, at)
+
+    async def counted(self, client_id: str, *, replica: str, since: datetime) -> tuple[int, int]:
+        """Tenants that seem to have left, and those that the other replicas have checked."""
+        gone = sum(1 for (one, _), at in self.leaving.items() if one == client_id and at >= since)
+        others = (
+            tenants
+            for (one, other), (tenants, at) in self.checked.items()
+            if one == client_id and other != replica and at >= since
+        )
+        return gone, sum(others)
+
+
+def guard(
+    *,
+    tenants: int,
+    share: float,
+    tallies: SharedTallies | None = None,
+    replica: str = "one",
+    clock: Callable[[], datetime],
+) -> MassGuard:
+    """A replica's guard against too many removals."""
+    rules = MassRules(tenants=tenants, share=share)
+    return MassGuard(tallies or SharedTallies(), rules, replica=replica, clock=clock)

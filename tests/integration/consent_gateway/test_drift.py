@@ -454,7 +454,39 @@ async def test_a_mass_removal_waits_for_an_operator(
     assert "removals are believed until" in breakers_command.shown(lines, as_json=False)
     await core.registrations.refresh()
     assert core.registrations.resting == frozenset()
-    assert core.registrations.doubt(CLIENT_IDS[SET], [_removed(await there(core, tenants[0]))]) is None
+    assert await core.registrations.doubt(CLIENT_IDS[SET], [_removed(await there(core, tenants[0]))]) is None
+
+
+async def test_a_mass_removal_is_seen_by_replicas_that_each_see_a_part_of_it(make_core: Any, answers: Answers) -> None:
+    """Fifteen tenants at one replica and fifteen at another are thirty, and what both found well counts too."""
+    cores: list[Core] = [await make_core() for _ in range(2)]
+    leaving, fine = [tenant(number) for number in range(30)], [tenant(number) for number in range(100, 200)]
+    roles = {p.resource_app_id: ROLES for p in cores[0].catalog.sets[SET].required}
+    answers.says = lambda one: Finding(roles=roles, full=False) if one in fine else GONE
+    await due(cores[0], *leaving, *fine)
+    await cores[0].tallies.create_indexes()
+
+    async def look(tenants: Sequence[str]) -> None:
+        for number, one in enumerate(tenants):
+            await cores[number % 2].verification.check("northwind", one, {SET})
+
+    # Among as many as this, a few are believed: 20 of 120 tenants, however the replicas share them.
+    await look(fine)
+    for core in cores:
+        await core.registrations.refresh()
+    await look(leaving[:20])
+    assert await cores[0].database["registrations"].find_one({}) is None
+    assert await cores[0].database["leaving_tenants"].count_documents({}) == 20
+    # And thirty of 130 are not: neither replica has seen more than 15 of them.
+    await look(leaving[20:])
+    held = await cores[0].database["registrations"].find_one({})
+    assert (held or {}).get("why") == "mass_removal"
+    # Both are told by what they share: a second negative would take these away at either of them.
+    for core in cores:
+        await core.registrations.refresh()
+        assert core.registrations.resting == {CLIENT_IDS[SET]}
+    await look(leaving)
+    assert await cores[0].database["grants"].count_documents({"status": {"$ne": "granted"}}) == 0
 
 
 def _removed(grant: Grant) -> Judgement:

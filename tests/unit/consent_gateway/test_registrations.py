@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
+
 from consent_gateway.checks.checks import Finding, Judgement, Outcome
-from consent_gateway.checks.registrations import FAILING, HELD, Home, MassRules, Registrations
+from consent_gateway.checks.registrations import FAILING, HELD, Home, Registrations
 from consent_gateway.grants.grants import Entra, Grant, Health, Reason
-from support.breakers import SharedBreakers
+from support.breakers import SharedBreakers, SharedTallies, guard
 from support.gateway import CLIENT_IDS
 
 CLIENT = CLIENT_IDS["read-saas-posture"]
@@ -26,17 +28,18 @@ class Fleet:
     asked: int = 0
     seconds: float = 0.0
     breakers: SharedBreakers = field(default_factory=SharedBreakers)
+    tallies: SharedTallies = field(default_factory=SharedTallies)
 
     def __post_init__(self) -> None:
         self.replicas = [
             Registrations(
                 self,
                 self.breakers,
-                mass=MassRules(tenants=5, share=0.2),
+                mass=guard(tenants=5, share=0.2, tallies=self.tallies, replica=replica, clock=self.now),
                 monotonic=lambda: self.seconds,
                 clock=self.now,
             )
-            for _ in range(2)
+            for replica in ("one", "other")
         ]
 
     def now(self) -> datetime:
@@ -122,20 +125,20 @@ def judgement(number: int, outcome: Outcome, *, negatives: int = 0) -> Judgement
     return Judgement(before=grant, grant=grant, changed=False, outcome=outcome)
 
 
-def test_some_customers_leaving_are_believed() -> None:
+async def test_some_customers_leaving_are_believed() -> None:
     registrations = Fleet().replicas[0]
     for number in range(30):
-        assert registrations.doubt(CLIENT, [judgement(number, Outcome.GOOD)]) is None
+        assert await registrations.doubt(CLIENT, [judgement(number, Outcome.GOOD)]) is None
     for number in range(30, 35):
         # The same customer's second and third answer are no further customers.
         for negatives in range(3):
-            assert registrations.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE, negatives=negatives)]) is None
+            assert await registrations.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE, negatives=negatives)]) is None
 
 
 async def test_very_many_at_once_are_not_until_an_operator_says_so() -> None:
     fleet = Fleet()
     one, other = fleet.replicas
-    doubts = [one.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) for number in range(6)]
+    doubts = [await one.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) for number in range(6)]
     assert doubts == [None] * 4 + ["mass_removal"] * 2
     for _ in range(3):
         await one.hold(CLIENT, "mass_removal")
@@ -143,7 +146,7 @@ async def test_very_many_at_once_are_not_until_an_operator_says_so() -> None:
     assert fleet.breakers.opens == [(CLIENT, "mass_removal")]
     assert other.resting == {CLIENT}
     assert HELD.labels(CLIENT)._value.get() == 1
-    assert other.doubt(CLIENT, [judgement(9, Outcome.NEGATIVE, negatives=2)]) == "mass_removal"
+    assert await other.doubt(CLIENT, [judgement(9, Outcome.NEGATIVE, negatives=2)]) == "mass_removal"
     # Neither time nor a token ends it.
     fleet.seconds = 10_000
     await other.refresh()
@@ -153,19 +156,61 @@ async def test_very_many_at_once_are_not_until_an_operator_says_so() -> None:
     await fleet.breakers.close(CLIENT)
     await one.refresh()
     assert one.resting == frozenset()
-    assert [one.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) for number in range(9)] == [None] * 9
+    assert [await one.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) for number in range(9)] == [None] * 9
 
 
-def test_what_was_seen_long_ago_is_forgotten() -> None:
+async def test_a_fault_that_each_replica_meets_with_a_few_tenants_only_is_seen_by_all_of_them_together() -> None:
+    fleet = Fleet()
+    doubts = [
+        await fleet.replicas[number % 2].doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) for number in range(6)
+    ]
+    assert doubts == [None] * 4 + ["mass_removal"] * 2
+
+
+async def test_what_other_replicas_found_well_counts_too() -> None:
+    """Five of twenty-five here are many; five of fifty are not."""
+    fleet = Fleet()
+    one, other = fleet.replicas
+    for number in range(50):
+        await (one if number % 2 else other).doubt(CLIENT, [judgement(number, Outcome.GOOD)])
+    await other.refresh()
+    leaving = [judgement(number, Outcome.NEGATIVE) for number in range(100, 106)]
+    assert [await one.doubt(CLIENT, [each]) for each in leaving] == [None] * 6
+    # What the other one has checked is over in time, and a replica that is gone says nothing new.
+    fleet.seconds = 601
+    assert [await one.doubt(CLIENT, [each]) for each in leaving] == [None] * 4 + ["mass_removal"] * 2
+
+
+async def test_a_replica_says_what_it_checked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet, told = Fleet(), []
+    tell = fleet.tallies.tell
+
+    async def noted(client_id: str, *, replica: str, tenants: int, at: datetime) -> None:
+        told.append((fleet.seconds, tenants))
+        await tell(client_id, replica=replica, tenants=tenants, at=at)
+
+    monkeypatch.setattr(fleet.tallies, "tell", noted)
+    for number in range(40):
+        fleet.seconds = float(number)
+        await fleet.replicas[0].doubt(CLIENT, [judgement(number, Outcome.GOOD)])
+        await fleet.replicas[0].refresh()
+    assert told == [(0, 1), (10, 11), (20, 21), (30, 31)]
+    fleet.seconds = 700
+    await fleet.replicas[0].refresh()
+    await fleet.replicas[0].refresh()
+    assert told[4:] == [(700, 0)]
+
+
+async def test_what_was_seen_long_ago_is_forgotten() -> None:
     fleet = Fleet()
     for number in range(20):
         fleet.seconds = number * 200.0
-        assert fleet.replicas[0].doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) is None
+        assert await fleet.replicas[0].doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) is None
 
 
-def test_a_check_that_gave_no_answer_counts_for_nothing() -> None:
+async def test_a_check_that_gave_no_answer_counts_for_nothing() -> None:
     registrations = Fleet().replicas[0]
     for number in range(50):
         inconclusive = judgement(number, Outcome.INCONCLUSIVE)
         not_yet = replace(inconclusive, outcome=Outcome.NOT_YET)
-        assert registrations.doubt(CLIENT, [inconclusive, not_yet]) is None
+        assert await registrations.doubt(CLIENT, [inconclusive, not_yet]) is None

@@ -10,11 +10,11 @@ import pytest
 from consent_gateway.catalog.file import load_catalog
 from consent_gateway.catalog.model import Resource
 from consent_gateway.checks.checks import Delegated, Finding, Judgement, Organization, Outcome
-from consent_gateway.checks.registrations import Home, MassRules, Registrations
+from consent_gateway.checks.registrations import Home, Registrations
 from consent_gateway.checks.schedule import Rules
 from consent_gateway.checks.verification import Verification
 from consent_gateway.grants.grants import Entra, Grant, Health, accept
-from support.breakers import SharedBreakers
+from support.breakers import SharedBreakers, guard
 from support.gateway import CLIENT_IDS, CONTOSO
 
 CATALOG = load_catalog(None, CLIENT_IDS)
@@ -69,7 +69,7 @@ class World:
         return tuple(one.grant for one in judged)
 
     async def check(self, *set_ids: str) -> None:
-        mass = MassRules(tenants=20, share=0.2)
+        mass = guard(tenants=20, share=0.2, clock=lambda: NOW)
         registrations = Registrations(self, SharedBreakers(), mass=mass, monotonic=lambda: 0.0, clock=lambda: NOW)
         verification = Verification(
             CATALOG,
@@ -168,7 +168,7 @@ async def test_what_was_accepted_is_asked_for_whatever_the_catalogue_knows() -> 
 async def test_a_mass_removal_is_not_written_but_waited_for() -> None:
     world = World([grant(health=Health(negatives=2, negatives_since=NOW - timedelta(hours=1)))], found())
     world.finding = Finding(roles={GRAPH: frozenset()})
-    mass = MassRules(tenants=1, share=0.0)
+    mass = guard(tenants=1, share=0.0, clock=lambda: NOW)
     breakers = SharedBreakers()
     registrations = Registrations(world, breakers, mass=mass, monotonic=lambda: 0.0, clock=lambda: NOW)
     verification = Verification(
@@ -181,7 +181,7 @@ async def test_a_mass_removal_is_not_written_but_waited_for() -> None:
         committed=lambda: None,
         clock=lambda: NOW,
     )
-    registrations.doubt(SET.client_id, [_negative(grant())])
+    await registrations.doubt(SET.client_id, [_negative(grant())])
     await verification.check("northwind", CONTOSO, {SET.id})
     assert (world.commits, breakers.opens) == ([], [(SET.client_id, "mass_removal")])
     (note,) = world.notes

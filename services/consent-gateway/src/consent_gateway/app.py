@@ -63,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
         sessions.create_indexes,
         core.reevaluation.create_indexes,
         core.settings_watch.create_indexes,
+        core.tallies.create_indexes,
         core.reevaluation.start,
     )
 

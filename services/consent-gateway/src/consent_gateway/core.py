@@ -13,9 +13,11 @@ from consent_gateway.catalog.model import ActiveCatalog
 from consent_gateway.catalog.reevaluation import Reevaluation
 from consent_gateway.catalog.versions import CatalogVersions
 from consent_gateway.checks.breaker_store import BreakerStore
+from consent_gateway.checks.mass import MassGuard, MassRules
+from consent_gateway.checks.mass_store import MassStore
 from consent_gateway.checks.monitor import Monitor
 from consent_gateway.checks.pacing import Pace
-from consent_gateway.checks.registrations import MassRules, Registrations
+from consent_gateway.checks.registrations import Registrations
 from consent_gateway.checks.schedule import Rules as CheckRules
 from consent_gateway.checks.settings_watch import SettingsWatch
 from consent_gateway.checks.verification import Verification
@@ -61,6 +63,7 @@ class Core:
     flow: Flow
     sweeper: AttemptSweeper
     breakers: BreakerStore
+    tallies: MassStore
     registrations: Registrations
     verification: Verification
     monitor: Monitor
@@ -94,10 +97,16 @@ class Core:
             committed=relay.poke,
             clock=utc_now,
         )
+        tallies = MassStore(database)
         registrations = Registrations(
             entra.probe,
             breakers,
-            mass=MassRules(tenants=settings.drift.mass_tenants, share=settings.drift.mass_share),
+            mass=MassGuard(
+                tallies,
+                MassRules(tenants=settings.drift.mass_tenants, share=settings.drift.mass_share),
+                replica=owner,
+                clock=utc_now,
+            ),
             monotonic=time.monotonic,
             clock=utc_now,
         )
@@ -164,6 +173,7 @@ class Core:
             ),
             sweeper=AttemptSweeper(database, store, owner=owner, committed=relay.poke, clock=utc_now),
             breakers=breakers,
+            tallies=tallies,
             registrations=registrations,
             verification=verification,
             monitor=Monitor(

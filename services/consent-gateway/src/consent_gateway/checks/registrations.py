@@ -5,7 +5,6 @@ touched, no storm. The same breaker holds when so many tenants seem to leave at 
 """
 
 import re
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,7 +14,8 @@ from typing import Protocol
 import structlog
 from prometheus_client import Gauge
 
-from consent_gateway.checks.checks import Finding, Judgement, Outcome
+from consent_gateway.checks.checks import Finding, Judgement
+from consent_gateway.checks.mass import MassGuard
 from consent_gateway.entra.flights import Flights
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,6 @@ FRESH_SECONDS = 60.0
 UNKNOWN_SECONDS = 5.0
 # How often an open breaker is tried, by one replica.
 TRY_SECONDS = 60.0
-WINDOW = timedelta(minutes=10)
 _CODE = re.compile(r"AADSTS\d+")
 
 
@@ -57,14 +56,6 @@ class Breaker:
     client_id: str
     why: str
     next_try_at: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class MassRules:
-    """When removals are too many to be believed: so many tenants, and such a share of those that answered."""
-
-    tenants: int
-    share: float
 
 
 class HomeProber(Protocol):
@@ -105,7 +96,7 @@ class Registrations:
         prober: HomeProber,
         breakers: Breakers,
         *,
-        mass: MassRules,
+        mass: MassGuard,
         monotonic: Callable[[], float],
         clock: Callable[[], datetime],
     ) -> None:
@@ -118,7 +109,6 @@ class Registrations:
         self._flights: Flights[Home] = Flights()
         self._open: dict[str, str] = {}
         self._confirmed: frozenset[str] = frozenset()
-        self._seen: dict[str, deque[tuple[datetime, str, bool]]] = {}
 
     @property
     def resting(self) -> frozenset[str]:
@@ -144,23 +134,15 @@ class Registrations:
         why = finding.unanswered or f"refused, and our own tenant says {home}"
         return replace(finding, gone=None, unanswered=why)
 
-    def doubt(self, client_id: str, judged: Sequence[Judgement]) -> str | None:
+    async def doubt(self, client_id: str, judged: Sequence[Judgement]) -> str | None:
         """Why these judgements are not to be believed; they are counted here.
 
-        Each process judges by the checks of its own, tenant by tenant: the first negative of a grant, or a good answer.
+        Raises:
+            PyMongoError: what other replicas counted can't be had.
         """
-        now, seen = self._clock(), self._seen.setdefault(client_id, deque())
-        for one in judged:
-            if one.outcome in {Outcome.INCONCLUSIVE, Outcome.NOT_YET} or one.before.health.negatives:
-                continue
-            seen.append((now, one.before.tenant_id, one.takes_away))
-        while seen and now - seen[0][0] > WINDOW:
-            seen.popleft()
+        too_many = await self._mass.too_many(client_id, judged)
         if not any(one.takes_away for one in judged) or client_id in self._confirmed:
             return None
-        leaving = {tenant for _, tenant, leaves in seen if leaves}
-        share = len(leaving) / max(len({tenant for _, tenant, _ in seen}), 1)
-        too_many = len(leaving) >= self._mass.tenants and share >= self._mass.share
         return str(Why.MASS_REMOVAL) if too_many or self._open.get(client_id) == Why.MASS_REMOVAL else None
 
     async def hold(self, client_id: str, why: str) -> None:
@@ -177,11 +159,12 @@ class Registrations:
             log.error("entra.registration_held", client_id=client_id, why=why)
 
     async def refresh(self) -> None:
-        """Learn what other replicas opened and closed, and try what is due to be tried.
+        """Learn what other replicas opened and closed, try what is due to be tried, and say what was counted here.
 
         Raises:
-            PyMongoError: it can't be read just now.
+            PyMongoError: it can't be read or written just now.
         """
+        await self._mass.tell()
         found, self._confirmed = await self._breakers.opened()
         known = set(self._open)
         self._open = {breaker.client_id: breaker.why for breaker in found}

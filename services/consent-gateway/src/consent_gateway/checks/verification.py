@@ -198,7 +198,7 @@ class Verification:
         """Check grants of one client registration by the same answers."""
         finding = await self._find(group)
         judged = self._judge(group, finding)
-        doubt = self._registrations.doubt(group.client_id, judged)
+        doubt = await self._registrations.doubt(group.client_id, judged)
         if doubt is not None:
             await self._registrations.hold(group.client_id, doubt)
             judged = self._judge(group, replace(finding, gone=None, unanswered=doubt))
