@@ -5,8 +5,8 @@ from uuid import uuid4
 
 from consent_gateway.checks.verification import SYSTEM
 from consent_gateway.consent.attempts import Attempt, Leg, Person, Phase
+from consent_gateway.consent.legs import hashed
 from consent_gateway.consent.proof import Administrator
-from consent_gateway.consent.starts import hashed
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Refused
 from consent_gateway.grants.change import Change

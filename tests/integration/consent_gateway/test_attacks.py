@@ -11,9 +11,10 @@ import pytest_asyncio
 
 from consent_gateway.consent.attempts import AttemptStatus, Ended, Person, Redirect, Requester
 from consent_gateway.consent.consent import Consent
+from consent_gateway.consent.legs import Legs, Rules
 from consent_gateway.consent.neighbours import Neighbours, SignIn
 from consent_gateway.consent.proof import CONSUMER_TENANT, SigningKey
-from consent_gateway.consent.starts import Rules, Starts
+from consent_gateway.consent.starts import Starts
 from consent_gateway.core import Core, utc_now
 from consent_gateway.entra.answers import Answer, Class, EntraFailed, Stage
 from consent_gateway.errors import Kind, Refused
@@ -100,8 +101,9 @@ async def scene(make_core: Any) -> AsyncIterator[Scene]:
         committed=lambda: None,
         clock=utc_now,
     )
-    starts = Starts(core.catalog, rules, attempts=core.store.attempts, entra=wire, clock=utc_now)
-    consent = Consent(core.catalog, rules, starts, neighbours)
+    legs = Legs(core.catalog, rules, entra=wire)
+    starts = Starts(core.catalog, legs, attempts=core.store.attempts, clock=utc_now)
+    consent = Consent(core.catalog, starts, legs, neighbours)
     yield Scene(core, consent, wire, state_of(await consent.start(OPERATOR, permission_set_ids=[SET])))
 
 

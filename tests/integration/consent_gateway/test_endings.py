@@ -12,7 +12,8 @@ from consent_gateway.catalog.model import Catalog
 from consent_gateway.consent.attempt_sweeper import AttemptSweeper
 from consent_gateway.consent.attempts import AttemptStatus, Channel, Phase, Requester
 from consent_gateway.consent.consent import _same
-from consent_gateway.consent.starts import Rules, Starts
+from consent_gateway.consent.legs import Legs, Rules
+from consent_gateway.consent.starts import Starts
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind, Refused
 from shared.events import Actor, decode
@@ -106,7 +107,8 @@ async def test_an_app_names_its_own_return_urls_only(core: Core) -> None:
     apps = {one.id: replace(one, return_urls=urls.get(one.id, ())) for one in core.catalog.apps.values()}
     catalog = Catalog(version=1, sets=core.catalog.sets, apps=apps)
     rules = Rules(public_url="http://gateway.test", attempt_seconds=60, wait_seconds=0, verify_deadline_seconds=60)
-    starts = Starts(catalog, rules, attempts=core.store.attempts, entra=core.entra.tokens, clock=utc_now)
+    legs = Legs(catalog, rules, entra=core.entra.tokens)
+    starts = Starts(catalog, legs, attempts=core.store.attempts, clock=utc_now)
     app = Requester(account_id="northwind", account_name=None, subject="client-7", app_id="mobile-security")
     person = replace(app, app_id=None)
     mine, others = "https://mobile.example/done", "https://workbench.example/done"

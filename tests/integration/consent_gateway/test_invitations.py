@@ -9,7 +9,7 @@ import pytest
 
 from consent_gateway.consent.attempts import Asked, Ended, Phase, Redirect, Requester
 from consent_gateway.consent.invited import InvitationStatus
-from consent_gateway.consent.starts import hashed
+from consent_gateway.consent.legs import hashed
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.grants import Status

@@ -17,8 +17,8 @@ from consent_gateway.checks.checks import Finding, Judgement, Organization, Outc
 from consent_gateway.checks.schedule import Rules
 from consent_gateway.checks.verification import SYSTEM
 from consent_gateway.consent.attempts import Person, Phase
+from consent_gateway.consent.legs import hashed
 from consent_gateway.consent.proof import Administrator
-from consent_gateway.consent.starts import hashed
 from consent_gateway.core import Core
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.grants import Entra, Grant, Reason, Status, gone

@@ -9,9 +9,9 @@ from consent_gateway.catalog.model import Catalog
 from consent_gateway.consent.attempts import Attempt, Proven
 from consent_gateway.consent.endings import Endings
 from consent_gateway.consent.invited import Invitation, InvitationStatus
+from consent_gateway.consent.legs import Rules
 from consent_gateway.consent.neighbours import Neighbours
 from consent_gateway.consent.proof import Administrator
-from consent_gateway.consent.starts import Rules
 from consent_gateway.entra.answers import Stage
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.grants import Grant

@@ -23,6 +23,7 @@ from consent_gateway.consent.attempts import (
     Requester,
 )
 from consent_gateway.consent.endings import Endings
+from consent_gateway.consent.legs import ORGANIZATIONS, Legs, hashed
 from consent_gateway.consent.neighbours import Neighbours
 from consent_gateway.consent.outcome import view_of
 from consent_gateway.consent.parameters import claimed_tenant, parse
@@ -35,7 +36,7 @@ from consent_gateway.consent.proof import (
     tenant_of,
     validate,
 )
-from consent_gateway.consent.starts import ORGANIZATIONS, Rules, Starts, hashed
+from consent_gateway.consent.starts import Starts
 from consent_gateway.entra.answers import EntraFailed, Stage, redirect_answer
 from consent_gateway.entra.consequences import CONSEQUENCE
 from consent_gateway.entra.consequences import Leg as About
@@ -58,14 +59,15 @@ class _Visitor:
 class Consent:
     """The consent flow. Refusals are ``errors.Refused``; they leave every grant, link and slot as it was."""
 
-    def __init__(self, catalog: Catalog, rules: Rules, starts: Starts, neighbours: Neighbours) -> None:
+    def __init__(self, catalog: Catalog, starts: Starts, legs: Legs, neighbours: Neighbours) -> None:
         self._catalog = catalog
-        self._rules = rules
         self._starts = starts
+        self._legs = legs
+        self._rules = legs.rules
         self._attempts = neighbours.attempts
         self._entra = neighbours.entra
         self._near = neighbours
-        self._endings = Endings(rules, starts, neighbours)
+        self._endings = Endings(legs, neighbours)
 
     async def start(
         self,
@@ -168,7 +170,7 @@ class Consent:
         try:
             # An invitation's first proof is for all that it asks for, each later one for what was just accepted.
             first = attempt.invitation_id is not None and attempt.proven is None
-            permission_sets = self._starts.all_sets(attempt) if first else self._starts.next_sets(attempt)
+            permission_sets = self._legs.all_sets(attempt) if first else self._legs.next_sets(attempt)
             administrator = await self._administrator(leg, query)
             require_role(administrator, permission_sets)
         except EntraFailed as failed:
@@ -238,7 +240,7 @@ class Consent:
     ) -> Redirect | Ended:
         """Send the browser to prove who accepted, on that very tenant."""
         try:
-            url, leg = await self._starts.proof_leg(attempt, tenant_id, silent=silent, choose_account=choose_account)
+            url, leg = await self._legs.proof(attempt, tenant_id, silent=silent, choose_account=choose_account)
         except EntraFailed as failed:
             return await self._endings.answered(attempt, failed.answer)
         except Refused as refused:

@@ -10,9 +10,9 @@ from prometheus_client import Counter
 
 from consent_gateway.catalog.model import PermissionSet
 from consent_gateway.consent.attempts import Attempt, Ended, Phase, Proven, Redirect
+from consent_gateway.consent.legs import Legs
 from consent_gateway.consent.neighbours import Neighbours
 from consent_gateway.consent.proof import Administrator
-from consent_gateway.consent.starts import Rules, Starts
 from consent_gateway.entra.answers import Answer, Stage
 from consent_gateway.entra.consequences import how_it_ends
 from consent_gateway.errors import Kind, Refused
@@ -30,9 +30,9 @@ ROLES_MISSING = Counter(
 class Endings:
     """Ends steps of taken attempts. Whoever lost the attempt meanwhile is refused as ``used``."""
 
-    def __init__(self, rules: Rules, starts: Starts, neighbours: Neighbours) -> None:
-        self._rules = rules
-        self._starts = starts
+    def __init__(self, legs: Legs, neighbours: Neighbours) -> None:
+        self._legs = legs
+        self._rules = legs.rules
         self._near = neighbours
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -137,7 +137,7 @@ class Endings:
 
     async def _go_on(self, attempt: Attempt) -> Redirect | Ended:
         try:
-            url, leg = await self._starts.consent_leg(attempt)
+            url, leg = await self._legs.consent(attempt)
         except Refused as refused:
             return await self.refuse(attempt, refused.kind, Stage.CONSENT)
         expires_at = self._near.clock() + timedelta(seconds=self._rules.attempt_seconds)
@@ -158,6 +158,6 @@ class Endings:
 
     def _client_of(self, attempt: Attempt) -> str:
         try:
-            return self._starts.next_sets(attempt)[0].client_id
+            return self._legs.next_sets(attempt)[0].client_id
         except Refused:
             return "unknown"

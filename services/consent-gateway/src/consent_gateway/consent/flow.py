@@ -9,8 +9,9 @@ from consent_gateway.consent.confirmations import Confirmations
 from consent_gateway.consent.consent import Consent
 from consent_gateway.consent.endings import Endings
 from consent_gateway.consent.invitations import Invitations
+from consent_gateway.consent.legs import Legs, Rules
 from consent_gateway.consent.neighbours import Entra, Neighbours, Verifier
-from consent_gateway.consent.starts import Rules, Starts
+from consent_gateway.consent.starts import Starts
 from consent_gateway.consent.transfers import Transfers
 from consent_gateway.settings import Settings
 from consent_gateway.store import Store
@@ -53,13 +54,14 @@ class Flow:
             committed=committed,
             clock=clock,
         )
-        starts = Starts(catalog, rules, attempts=store.attempts, entra=entra, clock=clock)
+        legs = Legs(catalog, rules, entra=entra)
+        starts = Starts(catalog, legs, attempts=store.attempts, clock=clock)
         return cls(
-            consent=Consent(catalog, rules, starts, neighbours),
+            consent=Consent(catalog, starts, legs, neighbours),
             invitations=Invitations(
                 catalog,
-                rules,
                 starts,
+                legs,
                 store=store.invitations,
                 records=store.invited,
                 attempts=store.attempts,
@@ -68,9 +70,7 @@ class Flow:
                 committed=committed,
                 clock=clock,
             ),
-            confirmations=Confirmations(
-                catalog, rules, Endings(rules, starts, neighbours), store.invitations, neighbours
-            ),
+            confirmations=Confirmations(catalog, rules, Endings(legs, neighbours), store.invitations, neighbours),
             transfers=Transfers(
                 attempts=store.attempts,
                 records=store.transfers,

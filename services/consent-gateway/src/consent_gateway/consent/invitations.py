@@ -15,8 +15,9 @@ import structlog
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.consent.attempts import Attempt, Browser, Leg, Phase, Requester
 from consent_gateway.consent.invited import Asking, Invitation, InvitationStatus, InvitationView
+from consent_gateway.consent.legs import Legs, hashed
 from consent_gateway.consent.neighbours import Attempts
-from consent_gateway.consent.starts import MOST_OPEN, Rules, Starts, hashed
+from consent_gateway.consent.starts import MOST_OPEN, Starts
 from consent_gateway.entra.answers import EntraFailed
 from consent_gateway.entra.consequences import how_it_ends
 from consent_gateway.errors import Kind, Refused
@@ -88,8 +89,8 @@ class Invitations:
     def __init__(
         self,
         catalog: Catalog,
-        rules: Rules,
         starts: Starts,
+        legs: Legs,
         *,
         store: Store,
         records: Records,
@@ -100,8 +101,9 @@ class Invitations:
         clock: Callable[[], datetime],
     ) -> None:
         self._catalog = catalog
-        self._rules = rules
         self._starts = starts
+        self._legs = legs
+        self._rules = legs.rules
         self._store = store
         self._records = records
         self._attempts = attempts
@@ -236,7 +238,7 @@ class Invitations:
             raise Refused(Kind.TOO_MANY, "Too many people follow this link at once. Try again in a few minutes.")
         attempt = self._starts.invited(invitation, guest=guest)
         try:
-            url, leg = await self._starts.proof_leg(attempt, invitation.tenant_id, silent=False, choose_account=True)
+            url, leg = await self._legs.proof(attempt, invitation.tenant_id, silent=False, choose_account=True)
         except EntraFailed as failed:
             raise Refused(how_it_ends(failed.answer.klass)) from None
         await self._attempts.insert(replace(attempt, phase=Phase.PROOF, leg=leg, started_from=browser))
@@ -253,7 +255,7 @@ class Invitations:
         attempt = await self._attempts.awaiting_yes(guest, now=now)
         if attempt is None or attempt.invitation_id != invitation.id:
             raise Refused(Kind.UNKNOWN)
-        url, leg = await self._starts.consent_leg(attempt)
+        url, leg = await self._legs.consent(attempt)
         expires_at = now + timedelta(seconds=self._rules.attempt_seconds)
         if not await self._records.consume(attempt, leg=leg, expires_at=expires_at, now=now):
             raise Refused(Kind.USED)

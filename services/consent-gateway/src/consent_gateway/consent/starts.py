@@ -1,46 +1,21 @@
 """How a run through Entra's consent begins: at the screen, or by a link that an app or an operator made."""
 
-import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from urllib.parse import urlencode
 from uuid import uuid4
 
-from consent_gateway.catalog.model import Catalog, PermissionSet
-from consent_gateway.consent.attempts import Attempt, Channel, Leg, LinkView, Person, Phase, Requester
+from consent_gateway.catalog.model import Catalog
+from consent_gateway.consent.attempts import Attempt, Channel, LinkView, Person, Phase, Requester
 from consent_gateway.consent.invited import Invitation
-from consent_gateway.consent.neighbours import Attempts, Entra
-from consent_gateway.entra.answers import EntraFailed
-from consent_gateway.entra.consequences import how_it_ends
+from consent_gateway.consent.legs import Legs, hashed
+from consent_gateway.consent.neighbours import Attempts
 from consent_gateway.errors import Kind, Refused
 from shared.events import canonical_tenant_id
 
-# What Entra's endpoints are asked for in the place of a tenant that nobody named.
-ORGANIZATIONS = "organizations"
 # Runs that one browser session may have open, and links that one account may: more is somebody's mistake or mischief.
 MOST_OPEN = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """Where the browser comes back to, and how long things may take (seconds)."""
-
-    public_url: str
-    attempt_seconds: float
-    wait_seconds: float
-    verify_deadline_seconds: float
-
-    @property
-    def callback_uri(self) -> str:
-        """The redirect URI of the admin-consent page."""
-        return f"{self.public_url}/consent/callback"
-
-    @property
-    def proof_uri(self) -> str:
-        """The redirect URI of the proof sign-in."""
-        return f"{self.public_url}/consent/proof"
 
 
 class Starts:
@@ -49,16 +24,15 @@ class Starts:
     def __init__(
         self,
         catalog: Catalog,
-        rules: Rules,
+        legs: Legs,
         *,
         attempts: Attempts,
-        entra: Entra,
         clock: Callable[[], datetime],
     ) -> None:
         self._catalog = catalog
-        self._rules = rules
+        self._legs = legs
+        self._seconds = legs.rules.attempt_seconds
         self._attempts = attempts
-        self._entra = entra
         self._clock = clock
 
     async def start(
@@ -91,7 +65,7 @@ class Starts:
         now = self._clock()
         if await self._attempts.open_of_session(person.session_hash, now=now) >= MOST_OPEN:
             raise Refused(Kind.TOO_MANY, "Finish one of the runs that are open, or wait until they have expired.")
-        url, leg = await self.consent_leg(attempt)
+        url, leg = await self._legs.consent(attempt)
         await self._attempts.insert(
             replace(
                 attempt,
@@ -173,7 +147,7 @@ class Starts:
         attempt = await self._attempts.of_link(hashed(token))
         if attempt is None:
             raise Refused(Kind.UNKNOWN)
-        url, leg = await self.consent_leg(attempt)
+        url, leg = await self._legs.consent(attempt)
         now = self._clock()
         bound = await self._attempts.follow(
             link_hash=hashed(token),
@@ -181,73 +155,13 @@ class Starts:
             session_hash=person.session_hash,
             subject=person.subject,
             leg=leg,
-            expires_at=now + timedelta(seconds=self._rules.attempt_seconds),
+            expires_at=now + timedelta(seconds=self._seconds),
             now=now,
             browser=person.browser,
         )
         if not bound:
             raise Refused(Kind.USED)
         return url
-
-    def next_sets(self, attempt: Attempt) -> tuple[PermissionSet, ...]:
-        """The sets that the next Accept covers: those of one client registration."""
-        sets = [self._catalog.sets[one] for one in attempt.remaining if one in self._catalog.sets]
-        if not sets:
-            raise Refused(Kind.INVALID, "The permission set is no longer in the catalogue.")
-        return tuple(one for one in sets if one.registration == sets[0].registration)
-
-    def all_sets(self, attempt: Attempt) -> tuple[PermissionSet, ...]:
-        """The sets that still wait for their Accept."""
-        self.next_sets(attempt)
-        return tuple(self._catalog.sets[one] for one in attempt.remaining if one in self._catalog.sets)
-
-    async def proof_leg(
-        self, attempt: Attempt, tenant_id: str | None, *, silent: bool, choose_account: bool = False
-    ) -> tuple[str, Leg]:
-        """A sign-in on the tenant, or on whichever one the person chooses; with a state, nonce and verifier of its own.
-
-        Raises:
-            EntraFailed: there is no such tenant, or no discovery document.
-            Refused: invalid, none of the sets is in the catalogue any more.
-        """
-        client_id = self.next_sets(attempt)[0].client_id
-        state = secrets.token_urlsafe(32)
-        begun = await self._entra.begin_sign_in(
-            tenant_id=tenant_id or ORGANIZATIONS,
-            client_id=client_id,
-            redirect_uri=self._rules.proof_uri,
-            state=state,
-            silent=silent,
-            choose_account=choose_account,
-        )
-        leg = Leg(
-            state_hash=hashed(state),
-            client_id=client_id,
-            tenant_id=tenant_id,
-            silent=silent,
-            nonce=begun.nonce,
-            verifier=begun.verifier,
-            scope=begun.scope,
-        )
-        return begun.url, leg
-
-    async def consent_leg(self, attempt: Attempt) -> tuple[str, Leg]:
-        """The admin-consent page (https://learn.microsoft.com/entra/identity-platform/v2-admin-consent)."""
-        permission_set = self.next_sets(attempt)[0]
-        try:
-            origin = await self._entra.authorization_origin()
-        except EntraFailed as failed:
-            raise Refused(how_it_ends(failed.answer.klass)) from None
-        state = secrets.token_urlsafe(32)
-        query = {
-            "client_id": permission_set.client_id,
-            "scope": permission_set.resources[0].scope,
-            "redirect_uri": self._rules.callback_uri,
-            "state": state,
-        }
-        url = f"{origin}/{attempt.tenant_id or ORGANIZATIONS}/v2.0/adminconsent?{urlencode(query)}"
-        leg = Leg(state_hash=hashed(state), client_id=permission_set.client_id, tenant_id=attempt.tenant_id)
-        return url, leg
 
     def wanted(self, permission_set_ids: Sequence[str]) -> tuple[str, ...]:
         """The sets in the catalogue's order.
@@ -331,13 +245,8 @@ class Starts:
             phase=Phase.LINK,
             return_url=return_url or None,
             created_at=now,
-            expires_at=now + timedelta(seconds=self._rules.attempt_seconds),
+            expires_at=now + timedelta(seconds=self._seconds),
         )
-
-
-def hashed(secret: str) -> str:
-    """How states and link tokens are stored: 256 random bits need no salt and no slow hash."""
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _require_role(person: Person) -> None:
