@@ -2,49 +2,20 @@
 
 import asyncio
 import json
-import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core, utc_now
-from launcher.ports import free_port
 from shared.events import decode
-from support.eventually import eventually
-from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, HOME, OPERATOR
+from support.gateway import CONTOSO, FABRIKAM, HOME, OPERATOR
+from support.gateway_process import environment, serving
 from support.ledger import accepted
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """The least that the gateway must be told; Kafka and, unless changed, MongoDB are never there."""
-    least = {
-        "HTTP__PORT": "0",
-        "PUBLIC_URL": "http://gateway.test",
-        "KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
-        "MONGO__URL": "mongodb://127.0.0.1:1/?replicaSet=none",
-        "MONGO__DATABASE": "gateway",
-        "MONGO__TIMEOUT_MS": "2000",
-        "AUTH__ISSUER": "http://idp.test",
-        "AUTH__AUDIENCE": "consent-platform",
-        "AUTH__JWKS_URL": "http://idp.test/jwks",
-        "ENTRA__LOGIN_URL": "https://login.entra.test",
-        "ENTRA__HOME_TENANT_ID": HOME,
-        "ENTRA__CLIENT_SECRET": "sandbox-secret",
-        "CATALOG__CLIENT_IDS": json.dumps(CLIENT_IDS),
-        "REGISTRY_URL": "http://registry.test",
-        "NOTIFIER_URL": "http://notifier.test",
-        "CONSOLE__ISSUER": "http://idp.test",
-        "CONSOLE__CLIENT_SECRET": "secret",
-        "CONSOLE__SESSION_SECRET": "a secret that is long enough for it",
-    }
-    return {name: value for name, value in (least | changes).items() if value}
 
 
 async def run(*arguments: str, env: Mapping[str, str]) -> tuple[int, str, str]:
@@ -66,33 +37,6 @@ async def run(*arguments: str, env: Mapping[str, str]) -> tuple[int, str, str]:
             process.kill()
             await process.wait()
     return process.returncode or 0, output.decode(), errors.decode()
-
-
-@asynccontextmanager
-async def serving(env: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
-    """A running gateway and a client of it."""
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "consent_gateway", env={**env, "HTTP__PORT": str(port)}, stdout=asyncio.subprocess.DEVNULL
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-
-            async def alive() -> bool:
-                assert process.returncode is None, "the gateway ended"
-                try:
-                    return (await client.get("/livez")).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            await eventually(alive, within=40, what="the gateway")
-            yield client
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            async with asyncio.timeout(20):
-                # The server ends in an orderly way and then by the signal, for its supervisor to see.
-                assert await process.wait() in {0, -signal.SIGTERM}
 
 
 async def test_a_catalogue_of_the_same_version_with_another_content_refuses_to_start(
