@@ -11,8 +11,20 @@ FORBIDDEN = [
     *("0.0.0.0", "0.255.255.255", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1"),
     *("127.255.255.255", "169.254.169.254", "169.254.0.1", "172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.0.170"),
     *("192.0.2.1", "192.88.99.1", "192.168.0.1", "192.168.255.255", "198.18.0.1", "198.19.255.255", "198.51.100.1"),
+    *("192.31.196.1", "192.52.193.1", "192.175.48.1"),
     *("203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
-    *("::", "::1", "::127.0.0.1", "fe80::1", "febf::1", "fe80::1%eth0", "fec0::1", "fc00::1", "fd00:ec2::254"),
+    *(
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "fe80::1",
+        "febf::1",
+        "fe80::1%eth0",
+        "2606:4700::1%eth0",
+        "fec0::1",
+        "fc00::1",
+        "fd00:ec2::254",
+    ),
     *("4000::1", "8000::1", "1fff::1", "e000::1"),  # not given out to anybody yet
     *("ff02::1", "2001:db8::1", "3fff::1", "100::1", "2001::1", "2001:20::1", "5f00::1", "2620:4f:8000::1"),
     # IPv4 in disguise: mapped, translated, NAT64, local-use NAT64, 6to4
@@ -95,8 +107,9 @@ def test_urls_that_are_refused(url: str) -> None:
 
 def test_private_networks_take_http_and_any_port_but_no_credentials() -> None:
     check_url("http://localhost:8092/hooks", private_allowed=True, ports=(443,))
-    with pytest.raises(RefusedUrl):
-        check_url("http://user:pass@localhost:8092/hooks", private_allowed=True, ports=(443,))
+    for url in ("http://user:pass@localhost:8092/hooks", "ftp://localhost/hooks", "file:///etc/passwd"):
+        with pytest.raises(RefusedUrl):
+            check_url(url, private_allowed=True, ports=(443,))
 
 
 def test_networks_of_the_operator_are_refused_as_well() -> None:
