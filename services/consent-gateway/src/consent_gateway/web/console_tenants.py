@@ -1,6 +1,6 @@
 """The console's page of one tenant: check it now, move limited apps to it, disconnect it; and Reset of failed runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Protocol
@@ -27,8 +27,10 @@ class Grants(Protocol):
     async def tenant(self, account_id: str, tenant_id: str) -> Tenant | None:
         """One tenant of the account with its grants."""
 
-    async def check_now(self, account_id: str, tenant_id: str, permission_set_id: str, *, now: datetime) -> bool:
-        """Make a grant due; False when there is none that could be checked."""
+    async def check_many(
+        self, account_id: str, tenant_ids: Collection[str], set_ids: Collection[str] | None = None, *, now: datetime
+    ) -> int:
+        """Make the grants on these tenants due; how many could be checked."""
         raise NotImplementedError
 
 
@@ -85,8 +87,7 @@ def router(
         if not person.may_consent:
             raise Refused(Kind.FORBIDDEN)
         tenant = await tenant_of(person.account_id, tenant_id)
-        for grant in tenant.grants:
-            await grants.check_now(person.account_id, tenant.tenant_id, grant.permission_set_id, now=clock())
+        await grants.check_many(person.account_id, [tenant.tenant_id], now=clock())
         return RedirectResponse(f"{SCREEN}#tenant-{tenant.tenant_id}", 303)
 
     @routes.post(f"{PATH}/apps/{{app_id}}/move")
