@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from consent_gateway.web.history_reader import HistoryReader
 from consent_gateway.web.registry import Registry
 
 TENANT = "8f4c1a52-6d0e-4f2b-9a31-5b7e0c9d2a10"
@@ -21,8 +22,8 @@ async def asked(answer: httpx.Response | Exception, tenant_id: str | None = TENA
         return answer
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answers)) as client:
-        registry = Registry("http://registry.test/", client)
-        found = await registry.history(tenant_id=tenant_id, access_token="AT", cursor="c")
+        reader = HistoryReader(Registry("http://registry.test/", client))
+        found = await reader.history(tenant_id=tenant_id, access_token="AT", cursor="c")
     return found, seen[0]
 
 
@@ -40,6 +41,7 @@ async def test_it_asks_in_the_persons_own_name() -> None:
     [
         httpx.Response(503),
         httpx.Response(401),
+        httpx.Response(422),
         httpx.Response(200, text="<html>"),
         httpx.Response(200, json={"items": [{"id": 1}]}),
         httpx.ConnectError("away"),

@@ -32,6 +32,7 @@ from consent_gateway.web import (
 )
 from consent_gateway.web.fleet_reader import FleetReader
 from consent_gateway.web.guard import Gate
+from consent_gateway.web.history_reader import HistoryReader
 from consent_gateway.web.oidc import Provider
 from consent_gateway.web.pages import Pages
 from consent_gateway.web.registry import Registry
@@ -199,7 +200,7 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
         )
     )
     registry = Registry(settings.registry_url, issuer)
-    reader = FleetReader(settings.registry_url, issuer)
+    reader = FleetReader(registry)
     app.include_router(console_fleet.router(gate=gate, pages=pages, catalog=catalog, reader=reader))
     app.include_router(console_planned.router(gate=gate, pages=pages, catalog=catalog, asked=core.store.asked))
     app.include_router(
@@ -215,6 +216,11 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
     )
     app.include_router(
         console_history.router(
-            gate=gate, pages=pages, catalog=catalog, registry=registry, reader=reader, people=core.store.people
+            gate=gate,
+            pages=pages,
+            catalog=catalog,
+            entries=HistoryReader(registry),
+            reader=reader,
+            people=core.store.people,
         )
     )

@@ -11,10 +11,11 @@ from fastapi.responses import StreamingResponse
 
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.web.fleet import STATUSES, Asked, Filters, cursor_in, fleet_view
-from consent_gateway.web.fleet_reader import AccountPage, Counts, FleetReader, RegistryAway, TenantPage
+from consent_gateway.web.fleet_reader import AccountPage, Counts, FleetReader, TenantPage
 from consent_gateway.web.guard import SCREEN, Gate, person_of
 from consent_gateway.web.many import MOST_CHECKED
 from consent_gateway.web.pages import Pages
+from consent_gateway.web.registry import RegistryAway
 from consent_gateway.web.sessions import Session
 
 PATH = f"{SCREEN}/fleet"

@@ -11,8 +11,8 @@ from consent_gateway.web.console_fleet import exported, is_staff
 from consent_gateway.web.fleet import cursor_in
 from consent_gateway.web.fleet_reader import FleetReader
 from consent_gateway.web.guard import SCREEN, Gate, person_of
+from consent_gateway.web.history_reader import Entry, HistoryReader
 from consent_gateway.web.pages import Pages
-from consent_gateway.web.registry import Entry, Registry
 from consent_gateway.web.sessions import Session
 from consent_gateway.web.timeline import TYPES, Timeline
 
@@ -28,7 +28,7 @@ class Names(Protocol):
 
 
 def router(
-    *, gate: Gate, pages: Pages, catalog: Catalog, registry: Registry, reader: FleetReader, people: Names
+    *, gate: Gate, pages: Pages, catalog: Catalog, entries: HistoryReader, reader: FleetReader, people: Names
 ) -> APIRouter:
     """The page, and the same as a file."""
     routes = gate.router()
@@ -39,7 +39,7 @@ def router(
         account_id = person_of(session).account_id
         timeline = Timeline.of(request.query_params, catalog, staff=is_staff(session))
         cursor = cursor_in(request.query_params)
-        found = await registry.history(
+        found = await entries.history(
             tenant_id=timeline.tenant_id,
             access_token=session.identity.access_token,
             cursor=cursor,

@@ -14,10 +14,11 @@ from consent_gateway.errors import Kind, Refused
 from consent_gateway.web import console_invitations
 from consent_gateway.web.console_fleet import BYTE_ORDER_MARK, PATH, is_staff
 from consent_gateway.web.fleet import Filters
-from consent_gateway.web.fleet_reader import LONGEST_PAGE, FleetReader, RegistryAway
+from consent_gateway.web.fleet_reader import LONGEST_PAGE, FleetReader
 from consent_gateway.web.guard import Gate, Posted, person_of
 from consent_gateway.web.many import MOST_CHECKED, SHOWN_WRONG, links_csv, pasted
 from consent_gateway.web.pages import Pages
+from consent_gateway.web.registry import RegistryAway
 from consent_gateway.web.sessions import Session
 from shared import spreadsheets
 

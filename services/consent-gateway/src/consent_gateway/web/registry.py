@@ -1,98 +1,99 @@
-"""What happened, as the tenant registry tells it: asked in the person's own name, and done without if it is away."""
+"""The tenant registry over HTTP, asked in the person's own name: one answer, or a stream part by part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import httpx
 import structlog
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from shared.events import Actor
+from consent_gateway.errors import Kind, Refused
 
 log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 5.0
+# Between two parts of a stream: the registry may have to wait for its database.
+STREAM_SECONDS = 60.0
 PAGE = 50
 
-
-class Entry(BaseModel):
-    """One thing that happened. The registry says more than is read here; what an event lacks is None."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    id: str
-    type: str
-    account_id: str | None = None
-    tenant_id: str | None = None
-    tenant_name: str | None = None
-    permission_set_id: str | None = None
-    permission_set_ids: tuple[str, ...] | None = None
-    status: str | None = None
-    previous_status: str | None = None
-    version: int | None = None
-    versions: Mapping[str, int] | None = None
-    reason: str | None = None
-    detail: str | None = None
-    cause: str | None = None
-    stage: str | None = None
-    error_code: str | None = None
-    channel: str | None = None
-    requested_by: str | None = None
-    actor: Actor | None = None
-    attempt_id: str | None = None
-    occurred_at: AwareDatetime
+Params = Mapping[str, str]
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
-class _Page(BaseModel):
-    items: Sequence[Entry]
-    next_cursor: str | None = None
+class RegistryAway(Exception):
+    """The registry can't be asked, or says something that can't be read."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class History:
-    """A page of what happened, newest first. ``available`` is False where the registry could not be asked."""
+@dataclass(frozen=True)
+class Export:
+    """A stream as the registry sends it."""
 
-    entries: Sequence[Entry] = ()
-    next_cursor: str | None = None
-    available: bool = True
+    media_type: str
+    parts: AsyncIterator[bytes]
 
 
 class Registry:
-    """Reads the registry over HTTP."""
+    """Reads the registry. ``access_token`` decides what it answers.
+
+    Every method raises ``RegistryAway``, and ``Refused`` for what the registry doesn't take: malformed, not_found.
+    """
 
     def __init__(self, url: str, client: httpx.AsyncClient) -> None:
         self._url = url.rstrip("/")
         self._client = client
 
-    async def history(
-        self,
-        *,
-        tenant_id: str | None,
-        access_token: str,
-        cursor: str | None = None,
-        filters: Mapping[str, str] | None = None,
-    ) -> History:
-        """What happened in the account, or on one of its tenants. Never raises for an answer, whatever it is.
-
-        ``filters`` are the registry's: ``type``, ``permission_set_id`` (of a tenant), ``since``, ``until``,
-        ``account_id`` (for staff).
-        """
-        path = f"/v1/tenants/{tenant_id}/history" if tenant_id is not None else "/v1/history"
-        params: dict[str, Any] = {"limit": PAGE, **(filters or {}), **({"cursor": cursor} if cursor else {})}
+    async def read(self, path: str, params: Params, kind: type[Answer], *, access_token: str) -> Answer:
+        """One answer."""
         try:
             answer = await self._client.get(
-                f"{self._url}{path}",
-                params=params,
-                headers={"Authorization": f"Bearer {access_token}"},
-                timeout=TIMEOUT_SECONDS,
+                f"{self._url}{path}", params=dict(params), headers=_bearer(access_token), timeout=TIMEOUT_SECONDS
             )
-            if answer.status_code == httpx.codes.NOT_FOUND:
-                # Nothing is known of the tenant there yet: what was done a moment ago may still be on its way.
-                return History()
-            answer.raise_for_status()
-            page = _Page.model_validate_json(answer.content)
+            _check(answer)
+            return kind.model_validate_json(answer.content)
         except (httpx.HTTPError, ValidationError) as error:
-            log.warning("registry.unavailable", error=type(error).__name__)
-            return History(available=False)
-        return History(entries=page.items, next_cursor=page.next_cursor)
+            raise _away(error) from None
+
+    @asynccontextmanager
+    async def export(self, path: str, params: Params, *, access_token: str) -> AsyncIterator[Export]:
+        """A stream, part by part as it comes; leaving closes the connection."""
+        request = self._client.build_request(
+            "GET",
+            f"{self._url}{path}",
+            params=dict(params),
+            headers=_bearer(access_token),
+            timeout=httpx.Timeout(TIMEOUT_SECONDS, read=STREAM_SECONDS),
+        )
+        try:
+            answer = await self._client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise _away(error) from None
+        try:
+            _check(answer)
+            yield Export(answer.headers.get("content-type", "application/octet-stream"), answer.aiter_bytes())
+        finally:
+            await answer.aclose()
+
+
+def page_of(params: Params, *, cursor: str | None, limit: int = PAGE) -> dict[str, str]:
+    """The parameters of one page of a list."""
+    return {**params, "limit": str(limit), **({"cursor": cursor} if cursor else {})}
+
+
+def _bearer(access_token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {access_token}"}
+
+
+def _check(answer: httpx.Response) -> None:
+    if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+        raise Refused(Kind.MALFORMED)
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise Refused(Kind.NOT_FOUND)
+    if answer.status_code != httpx.codes.OK:
+        raise _away(answer.status_code)
+
+
+def _away(why: Exception | int) -> RegistryAway:
+    log.warning("registry.unavailable", error=why if isinstance(why, int) else type(why).__name__)
+    return RegistryAway()
