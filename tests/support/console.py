@@ -1,7 +1,7 @@
 """The console's pages on their own: real sign-in and sessions, with a consent flow and tenants that a test sets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ from consent_gateway.consent.attempts import (
     Redirect,
     SetResult,
 )
+from consent_gateway.consent.failures import Failures
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.grants import Entra, Grant, Health, Tenant
 from consent_gateway.settings import ConsoleSettings
@@ -266,6 +267,20 @@ class FailedRuns:
     async def failed(self, account_id: str, **_: object) -> list[Attempt]:
         return [one for one in self.attempts if one.account_id == account_id]
 
+    async def clear(self, attempt_id: str, account_id: str, *, now: datetime) -> bool:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The grants of the tenants that a test set."""
+
+    tenants: list[Tenant]
+
+    async def accepted_since(self, account_id: str, set_ids: Collection[str], *, since: datetime) -> list[Grant]:
+        found = [grant for each in self.tenants if each.account_id == account_id for grant in each.grants]
+        return [one for one in found if one.permission_set_id in set_ids and one.accepted_at > since]
+
 
 class NoTransfers:
     """Nobody has asked for a tenant."""
@@ -351,7 +366,7 @@ def console_app(database: Database, client: httpx.AsyncClient, *, public_url: st
             consent=scripted,
             tenants_of=tenants_of,
             changes=watched,
-            failed=failed,
+            failures=Failures(failed, Granted(tenants)),
             heartbeat_seconds=HEARTBEAT_SECONDS,
         )
     )

@@ -90,6 +90,7 @@ async def furnished(site: Site, core: Core) -> Owned:
     await accepted_on(core, CONTOSO, OPERATOR, SET)
     app = Requester(account_id="northwind", account_name=None, subject="app", app_id="mobile-security")
     consent, token = await core.consent.create_link(app, permission_set_ids=[SET])
+    failed = await _failed(core)
     attempt, _ = await waiting(core, OPERATOR, SET)
     await _bind(core, attempt.id, "northwind")
     screen = "/integrations/microsoft-entra-id"
@@ -109,8 +110,20 @@ async def furnished(site: Site, core: Core) -> Owned:
         "invitation_id": (invitation or {})["_id"],
         "invitation_token": re.findall(r"/invite/([\w.~-]+)", made.text)[0],
         "transfer_id": asked.id,
+        "failure_id": failed,
     }
     return Owned(ids, holder, claimant, claim)
+
+
+async def _failed(core: Core) -> str:
+    """An attempt of northwind by somebody who is no administrator."""
+    _, state = await waiting(core, OPERATOR, SET)
+    attempt = await take(core, state, OPERATOR)
+    assert attempt is not None
+    await core.store.fail_attempt(
+        attempt, kind=Kind.NOT_ADMINISTRATOR, stage="sign_in", error_code="AADSTS90094", tenant_id=None
+    )
+    return attempt.id
 
 
 async def _refused(core: Core) -> str:

@@ -119,6 +119,7 @@ def _failure(kind: Kind) -> Failure:
         tenant_id=FABRIKAM,
         error_code="AADSTS90094",
         reference="3f0e8a7c5d1b",
+        next_step=NEXT_STEPS[kind],
         at=NOW - timedelta(minutes=12),
     )
 

@@ -14,14 +14,14 @@ from consent_gateway import people_command
 from consent_gateway.consent.attempts import Browser
 from consent_gateway.consent.consent import Consent
 from consent_gateway.core import Core, utc_now
-from consent_gateway.errors import Refused
-from consent_gateway.web import api, api_catalog, api_invitations, api_models, api_transfers
+from consent_gateway.errors import Kind, Refused
+from consent_gateway.web import api, api_catalog, api_failures, api_invitations, api_models, api_transfers
 from consent_gateway.web.api_models import CheckShown
 from shared import problems
 from shared.auth import Principal
 from support import gateway
 from support.gateway import CONTOSO, OPERATOR
-from support.ledger import accepted_on
+from support.ledger import accepted_on, take, waiting
 from support.played import PlayedEntra
 
 SET = "read-directory-data"
@@ -220,6 +220,51 @@ def test_examples_of_the_document_have_the_form_that_they_illustrate() -> None:
         example: Any = extra["example"]
         model.model_validate(example)
         assert example.keys() <= model.model_fields.keys()
+
+
+async def test_failed_runs_are_listed_until_somebody_resets_them_or_grants(core: Core) -> None:
+    who = [principal("viewer")]
+
+    async def caller(_: Request) -> Principal:
+        return who[0]
+
+    async def failed_run() -> str:
+        _, state = await waiting(core, OPERATOR, SET)
+        attempt = await take(core, state, OPERATOR)
+        assert attempt is not None
+        await core.store.fail_attempt(
+            attempt, kind=Kind.NOT_ADMINISTRATOR, stage="redeem", error_code="AADSTS90094", tenant_id=None
+        )
+        return attempt.id
+
+    app = FastAPI()
+    problems.install(app)
+    app.add_exception_handler(Refused, api.on_refused)
+    app.include_router(api_failures.router(caller, core.flow.failures, clock=utc_now))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.test") as client:
+
+        async def listed() -> list[dict[str, Any]]:
+            items: list[dict[str, Any]] = (await client.get("/v1/failures")).json()["items"]
+            return items
+
+        earlier, latest = await failed_run(), await failed_run()
+        (shown,) = await listed()
+        assert (shown["id"], shown["reason"], shown["next_step"]) == (latest, "not_administrator", "use_administrator")
+        assert (shown["permission_set_ids"], shown["error_code"]) == ([SET], "AADSTS90094")
+        assert (await client.delete(f"/v1/failures/{latest}")).status_code == 403
+        who[0] = principal("operator", account_id="adatum")
+        assert ((await client.delete(f"/v1/failures/{latest}")).status_code, await listed()) == (404, [])
+        who[0] = principal("operator")
+        for known in (latest, latest, earlier):
+            assert (await client.delete(f"/v1/failures/{known}")).status_code == 204
+        assert await listed() == []
+        await failed_run()
+        assert len(await listed()) == 1
+        # On whatever tenant, also one that no page of the screen has read.
+        await accepted_on(core, CONTOSO, OPERATOR, SET)
+        assert await listed() == []
+        who[0] = principal("staff", account_id=None)
+        assert (await client.get("/v1/failures")).status_code == 403
 
 
 async def test_invitations_and_transfers_need_their_roles_and_are_the_accounts_own(core: Core) -> None:

@@ -300,7 +300,22 @@ async def test_failed_runs_are_on_the_screen_of_their_account_until_they_are_res
     (shown,) = re.findall(r"attempts/([0-9a-f]+)/reset", page)
     assert "This tenant belongs to another account" in page
     assert shown[:12] in page
-    assert "/reset" not in (await scene.owned.holder.get(SCREEN)).text
+    assert shown not in (await scene.owned.holder.get(SCREEN)).text
     assert (await visit.post(f"{SCREEN}/attempts/{shown}/reset")).status_code == 303
     assert "/reset" not in (await visit.get(SCREEN)).text
     assert await scene.core.database["attempts"].count_documents({"failure": "tenant_taken"}) == 2
+
+
+async def test_an_address_that_nothing_is_at_is_a_page_for_browsers_and_a_problem_for_others(scene: Scene) -> None:
+    visit = scene.site.browser()
+    for path, status in (("/integration", 404), ("/v1/nothing", 404), (f"{SCREEN}/consents", 405)):
+        page = await visit.get(path, headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert "There is nothing here" in page.text
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+        for accept in ("application/json", "*/*"):
+            problem = await visit.get(path, headers={"accept": accept})
+            assert problem.status_code == status
+            assert problem.headers["content-type"] == "application/problem+json"
+            assert (problem.headers["vary"], page.headers["vary"]) == ("Accept", "Accept")
+        assert page.headers.get("allow") == problem.headers.get("allow") == ("POST" if status == 405 else None)

@@ -9,7 +9,7 @@ from consent_gateway.consent.attempts import Attempt, Phase
 from consent_gateway.consent.failures import FAILURES, standing
 from consent_gateway.errors import Kind
 from consent_gateway.grants.grants import Entra
-from support.console import CONTOSO, FABRIKAM, SETS, grant, packaged_catalog, tenant
+from support.console import CONTOSO, FABRIKAM, SETS, grant, packaged_catalog
 
 NOW = datetime.now(UTC)
 CATALOG = packaged_catalog()
@@ -62,7 +62,7 @@ def test_what_was_granted_since_is_put_right(
     named: str | None, where: str, changes: dict[str, Any], *, stands: bool
 ) -> None:
     granted = grant(CATALOG, where, SETS[0], **({"accepted_at": NOW} | changes))
-    found = standing([failed(tenant_id=named)], [tenant(where, "Contoso", None, granted)])
+    found = standing([failed(tenant_id=named)], [granted])
     assert bool(found) is stands
     both = failed(tenant_id=named, remaining=SETS[:2])
-    assert len(standing([both], [tenant(where, "Contoso", None, granted)])) == 1
+    assert len(standing([both], [granted])) == 1

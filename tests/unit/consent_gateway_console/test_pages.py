@@ -192,6 +192,7 @@ async def test_a_failed_run_says_what_happened_and_can_be_reset(pages: Pages, *,
         tenant_id=CONTOSO,
         error_code=MARKUP,
         reference="0123456789ab",
+        next_step=NextStep.USE_ADMINISTRATOR,
         at=datetime(2026, 11, 23, tzinfo=UTC),
     )
     view = screen(CATALOG, EVERYTHING, location=Location(path="/screen"))

@@ -13,6 +13,7 @@ from consent_gateway.settings import Settings
 from consent_gateway.web import (
     api,
     api_checks,
+    api_failures,
     api_functions,
     api_invitations,
     api_planned,
@@ -102,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     caller = bearer(TokenVerifier.from_settings(settings.auth, issuer))
     app.include_router(api_planned.router(caller, catalog=core.catalog, asked=core.store.asked))
     app.include_router(api_checks.router(caller, grants=core.store.grants, clock=utc_now))
+    app.include_router(api_failures.router(caller, core.flow.failures, clock=utc_now))
     app.include_router(api_functions.router(caller, catalog=core.catalog, tenants=core.store.grants))
     app.include_router(api_invitations.router(caller, core.flow.invitations, core.flow.confirmations))
     app.include_router(api_transfers.router(caller, core.flow.transfers))
@@ -117,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
             cloud=settings.entra.cloud,
         )
     )
-    _add_console(app, settings, core, sessions, issuer)
+    gate = _add_console(app, settings, core, sessions, issuer)
     checks = {
         "mongo": lambda: mongo.ping(core.database),
         "indexes": indexes.check,
@@ -125,12 +127,13 @@ def create_app(settings: Settings) -> FastAPI:
         "relay": core.relay.check,
     }
     web.install(app, checks=checks)
+    gate.answer_unknown(app)
     if settings.public_url.startswith("https:"):
         app.add_middleware(StrictTransport)
     return app
 
 
-def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Sessions, issuer: httpx.AsyncClient) -> None:
+def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Sessions, issuer: httpx.AsyncClient) -> Gate:
     """The pages: sign-in, the screens, and where Entra sends the browser back to."""
     provider = Provider(
         settings.console,
@@ -151,7 +154,7 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
             consent=consent,
             tenants_of=tenants_of,
             changes=core.changes,
-            failed=core.store.attempts,
+            failures=core.flow.failures,
             endings=core.credential_watch.ending_soon,
         )
     )
@@ -193,7 +196,7 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
             pages=pages,
             catalog=catalog,
             grants=core.store.grants,
-            failed=core.store.attempts,
+            failures=core.flow.failures,
             operations=core.operations,
             committed=core.relay.poke,
             clock=utc_now,
@@ -224,3 +227,4 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
             people=core.store.people,
         )
     )
+    return gate

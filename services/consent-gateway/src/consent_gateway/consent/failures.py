@@ -1,13 +1,14 @@
-"""Runs through Entra that failed and that nobody has put right or cleared yet, for the screen of the account. Pure."""
+"""Runs through Entra that failed and that nobody has put right or cleared yet, for all people of the account."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from consent_gateway.consent.attempts import Attempt
-from consent_gateway.consent.outcome import reference_of
-from consent_gateway.errors import Kind
-from consent_gateway.grants.grants import Tenant
+from consent_gateway.consent.attempts import Attempt, NextStep
+from consent_gateway.consent.outcome import NEXT_STEPS, reference_of
+from consent_gateway.errors import Kind, Refused
+from consent_gateway.grants.grants import Grant
 
 # After that a failure is no news any more; the history still has it.
 SHOWN_FOR = timedelta(days=7)
@@ -25,14 +26,63 @@ class Failure:
     tenant_id: str | None
     error_code: str | None
     reference: str
+    next_step: NextStep
     at: datetime
 
 
-def standing(attempts: Iterable[Attempt], tenants: Sequence[Tenant]) -> tuple[Failure, ...]:
+class Attempts(Protocol):
+    """Where failed runs are kept."""
+
+    async def failed(
+        self, account_id: str, *, kinds: Collection[str], since: datetime, limit: int = 50
+    ) -> Sequence[Attempt]:
+        """Those of the account that ended for one of these reasons and were not cleared, newest first."""
+        raise NotImplementedError
+
+    async def clear(self, attempt_id: str, account_id: str, *, now: datetime) -> bool:
+        """Show a failed run no more; False when the account has none of this id."""
+        raise NotImplementedError
+
+
+class Grants(Protocol):
+    """Where grants are read."""
+
+    async def accepted_since(self, account_id: str, set_ids: Collection[str], *, since: datetime) -> Sequence[Grant]:
+        """Grants of these sets, on any tenant of the account, that somebody accepted after that."""
+        raise NotImplementedError
+
+
+class Failures:
+    """The failed runs of accounts, and Reset. Who may do what is the caller's to check."""
+
+    def __init__(self, attempts: Attempts, grants: Grants) -> None:
+        self._attempts = attempts
+        self._grants = grants
+
+    async def of_account(self, account_id: str, *, now: datetime) -> tuple[Failure, ...]:
+        """Those that still say something, newest first."""
+        attempts = await self._attempts.failed(account_id, kinds=FAILURES, since=now - SHOWN_FOR)
+        if not attempts:
+            return ()
+        wanted = {set_id for attempt in attempts for set_id in attempt.remaining}
+        since = min(attempt.created_at for attempt in attempts)
+        return standing(attempts, await self._grants.accepted_since(account_id, wanted, since=since))
+
+    async def reset(self, failure_id: str, account_id: str, *, now: datetime) -> None:
+        """Show a failure no more; the history keeps it. Doing it again changes nothing.
+
+        Raises:
+            Refused: not_found, the account has no failed run of this id.
+        """
+        if not await self._attempts.clear(failure_id, account_id, now=now):
+            raise Refused(Kind.NOT_FOUND)
+
+
+def standing(attempts: Iterable[Attempt], grants: Sequence[Grant]) -> tuple[Failure, ...]:
     """The failures that still say something: the latest of its kind each, and not where it was granted since."""
     found: dict[tuple[object, ...], Failure] = {}
     for attempt in sorted(attempts, key=lambda one: one.created_at, reverse=True):
-        if attempt.failure is None or attempt.failure not in FAILURES or _granted_since(attempt, tenants):
+        if attempt.failure is None or attempt.failure not in FAILURES or _granted_since(attempt, grants):
             continue
         failure = Failure(
             id=attempt.id,
@@ -41,18 +91,17 @@ def standing(attempts: Iterable[Attempt], tenants: Sequence[Tenant]) -> tuple[Fa
             tenant_id=attempt.tenant_id,
             error_code=attempt.error_code,
             reference=reference_of(attempt),
+            next_step=NEXT_STEPS.get(attempt.failure, NextStep.TRY_AGAIN),
             at=attempt.created_at,
         )
         found.setdefault((failure.kind, failure.permission_set_ids, failure.tenant_id), failure)
     return tuple(found.values())
 
 
-def _granted_since(attempt: Attempt, tenants: Sequence[Tenant]) -> bool:
+def _granted_since(attempt: Attempt, grants: Sequence[Grant]) -> bool:
     since = {
         grant.permission_set_id
-        for tenant in tenants
-        if attempt.tenant_id in {None, tenant.tenant_id}
-        for grant in tenant.grants
-        if grant.live and grant.accepted_at > attempt.created_at
+        for grant in grants
+        if attempt.tenant_id in {None, grant.tenant_id} and grant.live and grant.accepted_at > attempt.created_at
     }
     return since.issuperset(attempt.remaining)

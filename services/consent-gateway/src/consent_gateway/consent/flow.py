@@ -8,6 +8,7 @@ from consent_gateway.catalog.model import Catalog
 from consent_gateway.consent.confirmations import Confirmations
 from consent_gateway.consent.consent import Consent
 from consent_gateway.consent.endings import Endings
+from consent_gateway.consent.failures import Failures
 from consent_gateway.consent.invitations import Invitations
 from consent_gateway.consent.legs import Legs, Rules
 from consent_gateway.consent.neighbours import Entra, Neighbours, Verifier
@@ -19,12 +20,13 @@ from consent_gateway.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """How tenants come to accounts: by a consent, by an invitation, by a transfer."""
+    """How tenants come to accounts: by a consent, by an invitation, by a transfer; and what failed of it."""
 
     consent: Consent
     invitations: Invitations
     confirmations: Confirmations
     transfers: Transfers
+    failures: Failures
 
     @classmethod
     def of(
@@ -81,4 +83,5 @@ class Flow:
                 committed=committed,
                 clock=clock,
             ),
+            failures=Failures(store.attempts, store.grants),
         )

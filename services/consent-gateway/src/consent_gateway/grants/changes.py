@@ -20,10 +20,12 @@ log = structlog.get_logger(__name__)
 # A watcher that doesn't read only needs to know that something changed.
 UNREAD = 100
 # What the console's pages show: tenants with their grants (each change of a grant raises its tenant's revision), what
-# became of links and requests, and attempts that ended or whose failure was cleared.
+# became of links and requests, attempts that ended or whose failure was cleared, and checks that somebody asked for:
+# the others change nothing that is worth a page, and there are many of them.
 _SHOWN = {
     "$or": [
         {"ns.coll": {"$in": ["tenants", "invitations", "transfers"]}},
+        {"ns.coll": "grants", "updateDescription.removedFields": "check.asked"},
         {"ns.coll": "attempts", "updateDescription.updatedFields.phase": "closed"},
         {"ns.coll": "attempts", "updateDescription.updatedFields.cleared_at": {"$exists": True}},
     ]

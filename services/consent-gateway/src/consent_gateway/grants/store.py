@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from pymongo import ASCENDING, UpdateOne
+from pymongo import ASCENDING, DESCENDING, UpdateOne
 
 from consent_gateway.checks.checks import Judgement
 from consent_gateway.grants.documents import grant_id, grant_of, health_fields, tenant_doc_id, tenant_of
@@ -43,6 +43,7 @@ class GrantStore:
     async def create_indexes(self) -> None:
         """What is looked up by something else than its id."""
         await self._grants.create_index([("account_id", ASCENDING), ("tenant_id", ASCENDING)])
+        await self._grants.create_index([("account_id", ASCENDING), ("accepted_at", DESCENDING)])
         await self._grants.create_index([("tenant_id", ASCENDING), ("permission_set_id", ASCENDING)])
         await self._grants.create_index([("account_id", ASCENDING), ("held_apps.app_id", ASCENDING)])
         await self._grants.create_index(
@@ -75,6 +76,12 @@ class GrantStore:
         """The account's grants on a tenant, gone ones included."""
         found = self._grants.find({"account_id": account_id, "tenant_id": tenant_id})
         return [grant_of(document) for document in await found.to_list(None)]
+
+    async def accepted_since(self, account_id: str, set_ids: Ids[str], *, since: datetime) -> list[Grant]:
+        """Grants of these sets, on any tenant of the account, that somebody accepted after that: the latest 1,000."""
+        accepted: dict[str, Any] = {"account_id": account_id, "accepted_at": {"$gt": since}}
+        found = self._grants.find({**accepted, "permission_set_id": {"$in": sorted(set_ids)}})
+        return [grant_of(document) for document in await found.sort("accepted_at", DESCENDING).to_list(1_000)]
 
     async def label(self, account_id: str, tenant_id: str) -> tuple[str | None, str | None]:
         """The tenant's name and primary domain, as far as they are known."""
@@ -185,7 +192,7 @@ class GrantStore:
 
         ``removed`` says that it was taken away in Entra: it is looked at again and again for a while, see ``schedule``.
         """
-        change = _due_by(now)
+        change = [*_due_by(now), _ASKED]
         if removed:
             change.append({"$set": {"check.removal_said_at": now}})
         result = await self._grants.update_one(
@@ -208,7 +215,7 @@ class GrantStore:
         due = {**tenants, "check.next_at": {"$type": "date"}}
         if set_ids is not None:
             due["permission_set_id"] = {"$in": sorted(set_ids)}
-        result = await self._grants.update_many(due, _due_by(now))
+        result = await self._grants.update_many(due, [*_due_by(now), _ASKED])
         await self._tenants.update_many({**tenants, "connected": True}, {"$min": {"settings.next_at": now}})
         return int(result.matched_count)
 
@@ -223,6 +230,10 @@ class GrantStore:
                 },
                 _due_by(by),
             )
+
+
+# Somebody waits for the check: whoever looks at the account is told when it is done, even if it changed nothing.
+_ASKED: "Document" = {"$set": {"check.asked": True}}
 
 
 def _due_by(moment: datetime) -> "list[Document]":
@@ -246,7 +257,8 @@ def _note(judged: Judgement, token: int | None) -> "UpdateOne":
         fields["check.lease"] = None
     # Whoever asked for a check while this one was under way is to get it.
     found, next_at = "$check.next_at", fields.pop("check.next_at")
-    sooner = {"$cond": [{"$eq": [found, before.health.next_at]}, next_at, {"$min": [found, next_at]}]}
-    return UpdateOne(
-        where, [{"$set": {name: {"$literal": value} for name, value in fields.items()} | {"check.next_at": sooner}}]
-    )
+    undisturbed = {"$eq": [found, before.health.next_at]}
+    sooner = {"$cond": [undisturbed, next_at, {"$min": [found, next_at]}]}
+    asked = {"$cond": [undisturbed, "$$REMOVE", "$check.asked"]}
+    written = {name: {"$literal": value} for name, value in fields.items()}
+    return UpdateOne(where, [{"$set": written | {"check.next_at": sooner, "check.asked": asked}}])

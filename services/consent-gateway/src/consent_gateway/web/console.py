@@ -2,18 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from consent_gateway.catalog.model import Catalog
-from consent_gateway.consent.attempts import Attempt
 from consent_gateway.consent.consent import Consent
-from consent_gateway.consent.failures import FAILURES, SHOWN_FOR, standing
+from consent_gateway.consent.failures import Failures
 from consent_gateway.entra.credential_expiry import Ending
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.changes import Changes
@@ -30,17 +29,6 @@ TENANTS_READ = 200
 
 FAILURES_SHOWN = 5
 
-
-class FailedRuns(Protocol):
-    """Where failed runs are read."""
-
-    async def failed(
-        self, account_id: str, *, kinds: Collection[str], since: datetime, limit: int = 50
-    ) -> Sequence[Attempt]:
-        """Those of the account that ended for one of these reasons and were not cleared, newest first."""
-        raise NotImplementedError
-
-
 Watched = AbstractAsyncContextManager[AsyncIterator[str]]
 
 
@@ -52,7 +40,7 @@ def router(
     consent: Consent,
     tenants_of: ReadTenants,
     changes: Changes,
-    failed: FailedRuns,
+    failures: Failures,
     endings: Callable[[], Sequence[Ending]] = tuple,
     heartbeat_seconds: float = 15.0,
 ) -> APIRouter:
@@ -66,11 +54,10 @@ def router(
         # One more than is shown says that there are more; what an app has is looked for on more tenants than are shown.
         limit = TENANTS_READ if location.app_id else TENANTS_SHOWN + 1
         tenants = await tenants_of(person.account_id, limit=limit, after=location.after)
-        since = datetime.now(UTC) - SHOWN_FOR
-        attempts = await failed.failed(person.account_id, kinds=FAILURES, since=since)
+        failed = await failures.of_account(person.account_id, now=datetime.now(UTC))
         values = {
             "view": screen(catalog, tenants, location=location),
-            "failures": standing(attempts, tenants)[:FAILURES_SHOWN],
+            "failures": failed[:FAILURES_SHOWN],
             "catalog": catalog,
             "may_consent": person.may_consent,
             # Whoever only grants permissions can't renew our credentials, and needn't worry about them.
@@ -116,7 +103,7 @@ def router(
             # What somebody typed, or forgot to tick, is put right where it was typed.
             if form.one("from") != "add" or refused.kind not in {Kind.MALFORMED, Kind.INVALID}:
                 raise
-            location = Location(path=SCREEN, adding=True)
+            location = Location(path=SCREEN, app_id=app.id if app else None, adding=True)
             again = {"error": refused.kind.value, "chosen": chosen, "tenant_id": tenant_id or ""}
             return await show(form.session, location, status=refused.status, **again)
         return RedirectResponse(url, 303)

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.catalog.needs import Affected, affected, held_on
+from consent_gateway.consent.failures import Failures
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.grants import Tenant
 from consent_gateway.grants.operations import Operations
@@ -34,21 +35,13 @@ class Grants(Protocol):
         raise NotImplementedError
 
 
-class FailedRuns(Protocol):
-    """Where failed runs are kept."""
-
-    async def clear(self, attempt_id: str, account_id: str, *, now: datetime) -> bool:
-        """Show a failed run no more; False when the account has none of this id."""
-        raise NotImplementedError
-
-
 def router(
     *,
     gate: Gate,
     pages: Pages,
     catalog: Catalog,
     grants: Grants,
-    failed: FailedRuns,
+    failures: Failures,
     operations: Operations,
     committed: Callable[[], None],
     clock: Callable[[], datetime],
@@ -117,8 +110,7 @@ def router(
         person = person_of(form.session)
         if not person.may_consent:
             raise Refused(Kind.FORBIDDEN)
-        if not await failed.clear(attempt_id, person.account_id, now=clock()):
-            raise Refused(Kind.NOT_FOUND)
+        await failures.reset(attempt_id, person.account_id, now=clock())
         return RedirectResponse(SCREEN, 303)
 
     return routes

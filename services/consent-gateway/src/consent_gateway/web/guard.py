@@ -6,11 +6,11 @@ Every page route is a ``PageRoute``: what its function raises becomes a page, or
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import quote
 
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
@@ -160,6 +160,24 @@ class Gate:
         self.cookies.set(response, self.cookies.browser, browser, seconds=SIGN_IN_SECONDS)
         return response
 
+    def answer_unknown(self, app: FastAPI) -> None:
+        """Answer browsers at addresses that nothing is at with a page; whoever wants no page gets what it got before.
+
+        To be called after the application's own handlers are installed.
+        """
+        otherwise = cast("Callable[[Request, Exception], Awaitable[Response]]", app.exception_handlers[HTTPException])
+
+        async def on_http(request: Request, error: Exception) -> Response:
+            if "text/html" in request.headers.get("accept", ""):
+                response = await self._answer(request, error)
+                response.headers.update(getattr(error, "headers", None) or {})
+            else:
+                response = await otherwise(request, error)
+            response.headers["Vary"] = "Accept"
+            return response
+
+        app.add_exception_handler(HTTPException, on_http)
+
     async def _answer(self, request: Request, error: Exception) -> Response:
         """The page, or the sign-in, that an error leads to."""
         if isinstance(error, SignInNeeded):
@@ -202,7 +220,8 @@ def _kind_of(error: Exception) -> tuple[str, int]:
     if isinstance(error, Refused):
         return error.kind.value, error.status
     if isinstance(error, HTTPException):
-        return "not_found" if error.status_code == 404 else "malformed", error.status_code
+        # What only a form leads to is nowhere for whoever types its address, or goes back to it.
+        return "not_found" if error.status_code in {404, 405} else "malformed", error.status_code
     found = (page for kind, page in _PAGE_OF.items() if isinstance(error, kind))
     return next(found, ("internal", 500))
 
