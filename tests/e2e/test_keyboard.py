@@ -99,7 +99,7 @@ async def test_a_set_is_granted_updated_live_blocked_unblocked_and_checked_by_ke
         await keys.press(f"Manage {DIRECTORY} on Wide World Importers")
         await expect(page.get_by_role("heading", level=1)).to_have_text(f"Manage {DIRECTORY}")
         await expect(page.locator("main")).to_contain_text("What stops working")
-        await keys.press("Stop using it")
+        await keys.press("Block permissions")
         await expect(page.locator("[data-announce]")).to_have_text(re.compile("Blocked"))
         await keys.press("Go to Microsoft Entra ID")
         tenant = page.get_by_role("region", name="Wide World Importers")

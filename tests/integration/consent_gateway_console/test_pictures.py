@@ -8,6 +8,7 @@ import pytest
 
 from support.chromium import missing
 from support.gallery import ORIGIN, looking, standing_for_all
+from support.gallery_registry import of_the_registry
 
 PICTURES = os.environ.get("SCREENSHOTS")
 MISSING = missing()
@@ -27,7 +28,7 @@ Theme = Literal["light", "dark"]
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_pictures_are_taken(theme: Theme) -> None:
-    shown = {name: one for name, one in standing_for_all().items() if name in KEPT}
+    shown = {name: one for name, one in standing_for_all().items() if name in KEPT} | of_the_registry()
     folder = Path(PICTURES or "") / "pages"
     folder.mkdir(exist_ok=True)
     async with looking(shown) as context:

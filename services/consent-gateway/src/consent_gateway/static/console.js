@@ -38,7 +38,8 @@ function morph(old, fresh) {
     if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
     return;
   }
-  if (old.matches("[data-live]")) return; // the state of the connection is known here, not at the server
+  // The state of the connection is known here, not at the server; so is what was wrong in a form that came back.
+  if (old.matches("[data-live], [data-keep]")) return;
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   // What somebody is typing or ticking stays; only its label and hints follow the server.
@@ -191,6 +192,8 @@ function connect() {
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); }, { once: true });
 }
 
+// The answer to a form that was filled wrongly stands at the form's address, where nothing can be read anew.
+if (live?.dataset.page) history.replaceState(null, "", live.dataset.page);
 enhance(document.body);
 setInterval(() => showTimes(document.body), 30_000);
 if (live) connect();

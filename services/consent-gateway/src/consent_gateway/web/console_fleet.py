@@ -48,6 +48,7 @@ def router(*, gate: Gate, pages: Pages, catalog: Catalog, reader: FleetReader) -
             # What is done here is done for one's own account alone.
             "may_consent": person_of(session).may_consent
             and filters.account_id in {None, person_of(session).account_id},
+            "own": person_of(session).account_id,
             "asked": Asked.of(request.query_params),
             "most": MOST_CHECKED,
             "first_page": filters.address(PATH) if cursor else None,

@@ -6,6 +6,7 @@ from typing import Annotated, Protocol
 from fastapi import APIRouter, Depends, Request, Response
 
 from consent_gateway.catalog.model import Catalog
+from consent_gateway.errors import Kind
 from consent_gateway.people import administrator_id, user_id
 from consent_gateway.web.console_fleet import exported, is_staff
 from consent_gateway.web.fleet import cursor_in
@@ -51,6 +52,7 @@ def router(
             "history": found,
             "timeline": timeline,
             "types": TYPES,
+            "failures": frozenset(Kind),
             "staff": is_staff(session),
             "catalog": catalog,
             "who": {entry_id: names.get(person or "") for entry_id, person in ids.items()},

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from consent_gateway.catalog.model import Catalog
+from consent_gateway.catalog.model import Catalog, PermissionSet
 from consent_gateway.web.fleet_reader import Counts, FleetTenant, SetCounts
 
 NOT_CONSENTED = "not_consented"
@@ -101,12 +101,16 @@ class SetLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A set on a tenant. ``old`` is the accepted version where a newer one is current."""
+    """A set on a tenant. ``old`` is the accepted version where a newer one is current.
+
+    ``held`` are the apps of the set that may use one tenant only, and use another one.
+    """
 
     set_title: str
     status: str | None
     icon: str
     old: int | None = None
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +152,7 @@ def fleet_view(
                 tenant_id=tenant.tenant_id,
                 name=tenant.tenant_name,
                 domain=tenant.primary_domain,
-                cells=tuple(_cell(tenant, one.id, one.title, one.version) for one in wanted),
+                cells=tuple(_cell(catalog, tenant, one) for one in wanted),
             )
             for tenant in tenants
         ),
@@ -183,12 +187,17 @@ def _link(filters: Filters, number: int, path: str) -> str | None:
     return f"{filters.address(path)}#tenants" if number else None
 
 
-def _cell(tenant: FleetTenant, set_id: str, title: str, current: int) -> Cell:
-    grant = next((one for one in tenant.grants if one.permission_set_id == set_id), None)
+def _cell(catalog: Catalog, tenant: FleetTenant, wanted: PermissionSet) -> Cell:
+    grant = next((one for one in tenant.grants if one.permission_set_id == wanted.id), None)
     if grant is None:
-        return Cell(set_title=title, status=None, icon="none")
-    old = grant.version if grant.version < current and grant.status != "revoked" else None
-    return Cell(set_title=title, status=grant.status, icon=_ICONS.get(grant.status, "unverified"), old=old)
+        return Cell(set_title=wanted.title, status=None, icon="none")
+    return Cell(
+        set_title=wanted.title,
+        status=grant.status,
+        icon=_ICONS.get(grant.status, "unverified"),
+        old=grant.version if grant.version < wanted.version and grant.status != "revoked" else None,
+        held=tuple(catalog.apps[held.app_id].name for held in grant.held_apps if held.app_id in catalog.apps),
+    )
 
 
 def cursor_in(query: Mapping[str, str]) -> str | None:

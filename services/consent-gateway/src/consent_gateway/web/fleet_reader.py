@@ -16,6 +16,13 @@ class _Read(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class FleetHeld(_Read):
+    """A limited app of the set that uses another tenant."""
+
+    app_id: str
+    tenant_id: str
+
+
 class FleetGrant(_Read):
     """A grant, as far as the fleet shows it."""
 
@@ -23,6 +30,7 @@ class FleetGrant(_Read):
     status: str
     version: int
     reason: str | None = None
+    held_apps: Sequence[FleetHeld] = ()
 
 
 class FleetTenant(_Read):
