@@ -48,6 +48,7 @@ def settings(
     catalog: Path | None = None,
     client_ids: dict[str, str] | None = None,
     sharing: Any = "exclusive",
+    timeout_seconds: float = 5.0,
     **consent: Any,
 ) -> Settings:
     """Settings of a gateway whose Kafka is never there."""
@@ -63,7 +64,7 @@ def settings(
             ca_bundle=Path(ca_bundle) if ca_bundle else None,
             home_tenant_id=HOME,
             client_secret=SecretStr("sandbox-secret"),
-            timeout_seconds=5.0,
+            timeout_seconds=timeout_seconds,
         ),
         console=ConsoleSettings(
             issuer="http://idp.test",

@@ -44,6 +44,18 @@ class Scene:
     core: Core
     claims: dict[str, Any] = field(default_factory=dict)
     signed_with: Any = KEY
+    # What went out to Entra since the hostile step, and what was in the books right before it.
+    out: list[str] = field(default_factory=list)
+    books: dict[str, Any] | None = None
+
+    async def read_books(self) -> dict[str, Any]:
+        names = ("grants", "links", "slots", "tenants")
+        return {name: await self.core.database[name].find({}).sort("_id", 1).to_list(None) for name in names}
+
+    async def hostile(self) -> None:
+        """What comes now is the attack."""
+        self.books = await self.read_books()
+        self.out.clear()
 
     def token(self, tenant_id: str, client_id: str) -> str:
         now = int(time())
@@ -73,21 +85,25 @@ async def scene(mongo_url: str, mongo_database: str) -> AsyncIterator[Scene]:
         inside = site.app.state.core
 
         async def origin() -> str:
+            scene.out.append("discovery")
             return "https://login.entra.test"
 
         async def begin(*, state: str, **_: object) -> SignIn:
+            scene.out.append("sign-in")
             return SignIn(url=f"https://login.entra.test/?state={state}", nonce="nonce", verifier="v", scope=())
 
         async def redeem(leg: Any, **_: object) -> str:
+            scene.out.append("redeem")
             tenant_id = leg.tenant_id if leg.tenant_id != "organizations" else CONTOSO
             return scene.token(tenant_id, leg.client_id)
 
         async def signing_key(*, tenant_id: str, **_: object) -> tuple[SigningKey, str]:
+            scene.out.append("keys")
             jwk = jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True) | {"kid": "key-1", "alg": "RS256"}
             return SigningKey(key=jwt.PyJWK(jwk), issuer=None), f"https://login.entra.test/{tenant_id}/v2.0"
 
         async def settle(*_: object, **__: object) -> None:
-            return None
+            scene.out.append("verification")
 
         with pytest.MonkeyPatch.context() as patch:
             for name, played in (("authorization_origin", origin), ("begin_sign_in", begin), ("redeem", redeem)):
@@ -111,10 +127,11 @@ def claim(state: str, tenant_id: str = CONTOSO) -> str:
     return f"/consent/callback?admin_consent=True&tenant={tenant_id}&state={state}"
 
 
-async def proven(visit: Visit, state: str, *, by: Visit | None = None) -> None:
+async def proven(scene: Scene, visit: Visit, state: str) -> None:
     step = await visit.get(claim(state))
     if step.status_code == 303 and "login.entra.test" in step.headers["location"]:
-        await (by or visit).get(f"/consent/proof?code=c&state={state_of(step.headers['location'])}")
+        await scene.hostile()
+        await visit.get(f"/consent/proof?code=c&state={state_of(step.headers['location'])}")
 
 
 # Attacks: each says whether it got through.
@@ -123,31 +140,37 @@ async def proven(visit: Visit, state: str, *, by: Visit | None = None) -> None:
 async def flawed(scene: Scene, signed_with: Any = None, **claims: Any) -> bool:
     mine = await scene.site.signed_in()
     scene.claims, scene.signed_with = claims, signed_with or KEY
-    await proven(mine, await begun(mine))
+    await proven(scene, mine, await begun(mine))
     return await scene.granted()
 
 
 async def by_another_browser(scene: Scene) -> bool:
     mine, colleague = await scene.site.signed_in(), await scene.site.signed_in(subject="operator-9")
-    return (await colleague.get(claim(await begun(mine)))).status_code == 303
+    state = await begun(mine)
+    await scene.hostile()
+    return (await colleague.get(claim(state))).status_code == 303
 
 
 async def too_late(scene: Scene) -> bool:
     mine = await scene.site.signed_in()
     state = await begun(mine)
     await scene.core.database["attempts"].update_many({}, {"$set": {"expires_at": utc_now()}})
+    await scene.hostile()
     return (await mine.get(claim(state))).status_code == 303
 
 
 async def twice_the_tenant(scene: Scene) -> bool:
     mine = await scene.site.signed_in()
-    return (await mine.get(f"{claim(await begun(mine), FABRIKAM)}&tenant={CONTOSO}")).status_code == 303
+    state = await begun(mine)
+    await scene.hostile()
+    return (await mine.get(f"{claim(state, FABRIKAM)}&tenant={CONTOSO}")).status_code == 303
 
 
 async def without_the_role_any_more(scene: Scene) -> bool:
     mine = await scene.site.signed_in()
     step = await mine.get(claim(await begun(mine)))
     await scene.core.database["sessions"].update_many({}, {"$set": {"roles": ["viewer"]}})
+    await scene.hostile()
     await mine.get(f"/consent/proof?code=c&state={state_of(step.headers['location'])}")
     return await scene.granted()
 
@@ -155,12 +178,13 @@ async def without_the_role_any_more(scene: Scene) -> bool:
 async def a_tenant_of_somebody_else(scene: Scene) -> bool:
     await accepted_on(scene.core, CONTOSO, OTHER_OPERATOR, SET)
     mine = await scene.site.signed_in()
-    await proven(mine, await begun(mine))
+    await proven(scene, mine, await begun(mine))
     return await scene.granted()
 
 
 async def a_forged_form(scene: Scene) -> bool:
     mine = await scene.site.signed_in()
+    await scene.hostile()
     answer = await mine.post(f"{SCREEN}/consents", {"permission_set_id": SET}, csrf="forged")
     return answer.status_code == 303
 
@@ -168,11 +192,13 @@ async def a_forged_form(scene: Scene) -> bool:
 async def a_form_of_another_site(scene: Scene) -> bool:
     mine = await scene.site.signed_in()
     mine.origin, mine.fetch_site = "https://evil.test", "cross-site"
+    await scene.hostile()
     return (await mine.post(f"{SCREEN}/consents", {"permission_set_id": SET})).status_code == 303
 
 
 async def a_viewer_starts(scene: Scene) -> bool:
     viewer = await scene.site.signed_in("northwind", "viewer")
+    await scene.hostile()
     return (await viewer.post(f"{SCREEN}/consents", {"permission_set_id": SET})).status_code == 303
 
 
@@ -190,12 +216,14 @@ async def a_revoked_invitation(scene: Scene) -> bool:
     path, guest = await invited(scene)
     page = await guest.get(path)
     await scene.core.database["invitations"].update_many({}, {"$set": {"status": "revoked"}})
+    await scene.hostile()
     answer = await guest.post(path, {"step": "connect"}, csrf=gateway_site.form_token(page))
     return answer.status_code == 303
 
 
 async def a_yes_without_its_form(scene: Scene) -> bool:
     path, guest = await invited(scene)
+    await scene.hostile()
     return (await guest.post(path, {"step": "connect"}, csrf="forged")).status_code == 303
 
 
@@ -210,6 +238,7 @@ async def a_planted_invitation(scene: Scene) -> bool:
     guest.http.cookies.set("consent_invite", planted)
     step = await guest.post(path, {"step": "sign-in"})
     await guest.get(f"/consent/proof?code=c&state={state_of(step.headers['location'])}")
+    await scene.hostile()
     answer = await attacker.post(path, {"step": "connect"}, csrf=csrf_token(planted))
     return answer.status_code == 303
 
@@ -222,6 +251,7 @@ async def a_planted_session(scene: Scene) -> bool:
     assert mine is not None
     await sessions.end(victim.cookie)
     await sessions.start(mine.identity, replacing=attacker.cookie)
+    await scene.hostile()
     answer = await attacker.post(f"{SCREEN}/consents", {"permission_set_id": SET})
     return "login.entra.test" in answer.headers.get("location", "")
 
@@ -229,7 +259,7 @@ async def a_planted_session(scene: Scene) -> bool:
 async def an_unconfirmed_tenant(scene: Scene) -> bool:
     path, guest = await invited(scene)
     step = await guest.post(path, {"step": "connect"}, csrf=gateway_site.form_token(await guest.get(path)))
-    await proven(guest, state_of(step.headers["location"]))
+    await proven(scene, guest, state_of(step.headers["location"]))
     return await scene.granted()
 
 
@@ -250,6 +280,7 @@ async def a_transfer_after_seven_days(scene: Scene) -> bool:
     transfer = await scene.core.flow.transfers.request(attempt.id, OTHER_OPERATOR, tell_name=False)
     await scene.core.database["transfers"].update_many({}, {"$set": {"expires_at": utc_now()}})
     admin = await scene.site.signed_in("northwind", "admin")
+    await scene.hostile()
     await admin.post(f"{SCREEN}/transfers/{transfer.id}/accept")
     return await scene.granted("adatum")
 
@@ -258,6 +289,7 @@ async def a_transfer_by_an_operator(scene: Scene) -> bool:
     attempt = await asked(scene)
     transfer = await scene.core.flow.transfers.request(attempt.id, OTHER_OPERATOR, tell_name=False)
     operator = await scene.site.signed_in("northwind", "operator")
+    await scene.hostile()
     await operator.post(f"{SCREEN}/transfers/{transfer.id}/accept")
     return await scene.granted("adatum")
 
@@ -269,6 +301,7 @@ async def a_transfer_by_an_old_proof(scene: Scene) -> bool:
     await scene.core.database["attempts"].update_one(
         {"_id": attempt.id}, {"$set": {"session_hash": (document or {})["binding"]}}
     )
+    await scene.hostile()
     await person.post(f"/consent/attempts/{attempt.id}/transfer")
     return await scene.core.database["transfers"].count_documents({}) == 1
 
@@ -424,10 +457,21 @@ CHECKS: dict[str, tuple[Callable[[Scene], Awaitable[bool]], Callable[[Patch, Sce
 }
 
 
+# What a sign-in says can be held against the rules only once its code is redeemed; every other refusal comes first.
+SAID_BY_THE_SIGN_IN = {
+    *("signature", "audience", "expiry", "not before", "nonce", "issuer", "tenant"),
+    *("administrator's role", "role is said", "role before the commit", "one account"),
+}
+
+
 @pytest.mark.parametrize("name", CHECKS)
 async def test_an_attack_gets_through_only_where_its_check_is_off(scene: Scene, monkeypatch: Patch, name: str) -> None:
+    """The refusal asks Entra nothing, and leaves grants, links and slots as they were."""
     attack, switch_off = CHECKS[name]
     assert not await attack(scene)
+    assert scene.books is not None, "nobody said which step is the attack"
+    assert await scene.read_books() == scene.books
+    assert scene.out == (["redeem", "keys"] if name in SAID_BY_THE_SIGN_IN else [])
     for collection in ("attempts", "grants", "links", "slots", "tenants", "invitations", "transfers", "sessions"):
         await scene.core.database[collection].delete_many({})
     switch_off(monkeypatch, scene)
