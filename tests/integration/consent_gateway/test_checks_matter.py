@@ -15,8 +15,8 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from consent_gateway.consent import attempt_store, consent, proof, transfer_records, transfers
-from consent_gateway.consent.attempts import Attempt, Person, Proven
+from consent_gateway.consent import attempt_store, consent, proof, starts, transfer_records, transfers
+from consent_gateway.consent.attempts import Attempt, Person, Proven, Requester
 from consent_gateway.consent.neighbours import SignIn
 from consent_gateway.consent.proof import APPLICATION_ADMINISTRATOR, GLOBAL_ADMINISTRATOR, SigningKey
 from consent_gateway.core import Core, utc_now
@@ -164,6 +164,52 @@ async def twice_the_tenant(scene: Scene) -> bool:
     state = await begun(mine)
     await scene.hostile()
     return (await mine.get(f"{claim(state, FABRIKAM)}&tenant={CONTOSO}")).status_code == 303
+
+
+async def a_state_again(scene: Scene) -> bool:
+    mine = await scene.site.signed_in()
+    state = await begun(mine)
+    await mine.get(claim(state))
+    await scene.hostile()
+    return (await mine.get(claim(state))).status_code == 303
+
+
+async def another_tenant_than_was_named(scene: Scene) -> bool:
+    mine = await scene.site.signed_in()
+    state = await begun(mine, CONTOSO)
+    await scene.hostile()
+    step = await mine.get(claim(state, FABRIKAM))
+    return "login.entra.test" in step.headers["location"]
+
+
+def claiming(tenant_id: str) -> Callable[[Scene], Awaitable[bool]]:
+    """A callback that says so, of a run for which nobody named a tenant."""
+
+    async def attack(scene: Scene) -> bool:
+        mine = await scene.site.signed_in()
+        state = await begun(mine, "")
+        await scene.hostile()
+        step = await mine.get(claim(state, tenant_id))
+        return "login.entra.test" in step.headers.get("location", "")
+
+    return attack
+
+
+async def for_another_account(scene: Scene) -> bool:
+    """The same browser session, whose person has come to act for another account meanwhile."""
+    mine = await scene.site.signed_in()
+    state = await begun(mine)
+    await scene.core.database["sessions"].update_many({}, {"$set": {"account_id": "adatum"}})
+    await scene.hostile()
+    return (await mine.get(claim(state))).status_code == 303
+
+
+async def a_link_of_another_account(scene: Scene) -> bool:
+    requester = Requester(account_id="adatum", account_name=None, subject="operator-2", app_id=None)
+    _, token = await scene.core.consent.create_link(requester, permission_set_ids=[SET])
+    mine = await scene.site.signed_in()
+    await scene.hostile()
+    return (await mine.post(f"/connect/{token}")).status_code == 303
 
 
 async def without_the_role_any_more(scene: Scene) -> bool:
@@ -336,6 +382,52 @@ def at_any_time(patch: Patch, _: Scene) -> None:
     patch.setattr(attempt_store.AttemptStore, "take", taken)
 
 
+def again_and_again(patch: Patch, scene: Scene) -> None:
+    take_ = attempt_store.AttemptStore.take
+    as_it_was: dict[str, Any] = {}
+
+    async def taken(self: Any, *, state_hash: str, **how: Any) -> Any:
+        attempts = scene.core.database["attempts"]
+        document: Any = as_it_was.setdefault(state_hash, await attempts.find_one({"states": state_hash}))
+        await attempts.replace_one({"_id": document["_id"]}, document)
+        return await take_(self, state_hash=state_hash, **how)
+
+    patch.setattr(attempt_store.AttemptStore, "take", taken)
+
+
+def of_any_account(patch: Patch, scene: Scene) -> None:
+    take_ = attempt_store.AttemptStore.take
+
+    async def taken(self: Any, *, state_hash: str, **how: Any) -> Any:
+        document = await scene.core.database["attempts"].find_one({"states": state_hash})
+        return await take_(self, state_hash=state_hash, **(how | {"account_id": (document or {})["account_id"]}))
+
+    patch.setattr(attempt_store.AttemptStore, "take", taken)
+
+
+def nobody_named_one(patch: Patch, _: Scene) -> None:
+    take_ = attempt_store.AttemptStore.take
+
+    async def taken(self: Any, **how: Any) -> Any:
+        attempt = await take_(self, **how)
+        return replace(attempt, tenant_id=None) if attempt is not None else None
+
+    patch.setattr(attempt_store.AttemptStore, "take", taken)
+
+
+def links_of_everybody(patch: Patch, _: Scene) -> None:
+    follow = attempt_store.AttemptStore.follow
+
+    async def followed(self: Any, **how: Any) -> bool:
+        return await follow(self, **(how | {"account_id": "adatum"}))
+
+    async def opened(*_: object) -> None:
+        return None
+
+    patch.setattr(attempt_store.AttemptStore, "follow", followed)
+    patch.setattr(starts.Starts, "open_link", opened)
+
+
 def unsigned(patch: Patch, _: Scene) -> None:
     def claims(id_token: str, *_: object) -> dict[str, Any]:
         return dict(jwt.decode(id_token, options={"verify_signature": False}))
@@ -441,6 +533,15 @@ CHECKS: dict[str, tuple[Callable[[Scene], Awaitable[bool]], Callable[[Patch, Sce
     "role is said": (token_with(wids=None), off(consent, "require_role")),
     "browser": (by_another_browser, any_session),
     "time": (too_late, at_any_time),
+    "state once": (a_state_again, again_and_again),
+    "tenant that was named": (another_tenant_than_was_named, nobody_named_one),
+    "tenant is a GUID": (
+        claiming("../common"),
+        off(consent, "claimed_tenant", lambda query: query["tenant"]),
+    ),
+    "no personal accounts": (claiming(proof.CONSUMER_TENANT), off(consent, "CONSUMER_TENANT", "none")),
+    "account": (for_another_account, of_any_account),
+    "link's account": (a_link_of_another_account, links_of_everybody),
     "parameters once": (twice_the_tenant, off(consent, "parse", dict)),
     "role before the commit": (without_the_role_any_more, off(consent, "_same", lambda *_: True)),
     "one account": (a_tenant_of_somebody_else, shared_tenants),
