@@ -65,7 +65,8 @@ def test_every_text_that_can_be_chosen_exists() -> None:
 
 
 def test_no_text_is_left_over() -> None:
-    unused = {key for key in TEXTS if key not in CHOSEN and key not in _named() and _stem(key) not in _named()}
+    named = _named()
+    unused = {key for key in TEXTS if key not in CHOSEN and key not in named and _stem(key) not in named}
     assert not unused
 
 
