@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from consent_gateway.__main__ import main
 from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core, utc_now
+from shared import logs
 from shared.events import decode
 from support.gateway import CONTOSO, FABRIKAM, HOME, OPERATOR
 from support.gateway_process import environment, serving
@@ -68,6 +70,13 @@ async def test_help_names_the_commands() -> None:
     assert "republish" in output
 
 
+async def test_a_wrong_setting_ends_the_process_with_one_line_that_names_it() -> None:
+    status, _, errors = await run(env=environment(CATALOG__CLIENT_IDS="{}"))
+    assert status == 2
+    assert "CATALOG__CLIENT_IDS names no client id for the registration" in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -85,9 +94,17 @@ async def test_help_names_the_commands() -> None:
         ({"AUTH__AUDIENCE": "consent-console"}, "AUTH__AUDIENCE must differ from CONSOLE__CLIENT_ID"),
     ],
 )
-async def test_a_wrong_setting_ends_the_start_with_one_line_that_names_it(changes: dict[str, str], says: str) -> None:
-    status, _, errors = await run(env=environment(**changes))
-    assert status == 2
+def test_a_wrong_setting_ends_the_start_with_one_line_that_names_it(
+    changes: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in environment(**changes).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["consent-gateway"])
+    monkeypatch.setattr(logs, "configure", lambda *_, **__: None)  # it is this process's log
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    errors = capsys.readouterr().err
     assert says in errors
     assert len(errors.strip().splitlines()) == 1
 
