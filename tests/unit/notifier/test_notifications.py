@@ -126,6 +126,16 @@ def test_the_epoch_is_that_of_the_apps_slot_even_when_it_uses_another_tenant_now
     assert "epoch" not in data_for(notice, None)
 
 
+def test_names_are_written_as_they_are_and_only_what_json_forbids_is_escaped() -> None:
+    """The bytes of events that were told before are fixed, whatever renders them."""
+    odd = "".join(map(chr, (*range(0x180), 0x2028, 0x2029, 0xFEFF, 0xFFFF, 0x1F600)))
+    notice = told(event(TenantUpdated.model_validate(TENANT | {"tenant_name": f"Société {odd}"})))
+    body = notice.body(None)
+    compact = json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":"))
+    assert body == compact.encode()
+    assert json.loads(body)["data"]["tenant"]["name"] == f"Société {odd}"
+
+
 def test_a_snapshot_tells_nobody_anything() -> None:
     assert notice_of(status_event(cause="snapshot")) is None
 
