@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from consent_gateway.catalog.model import Catalog
-from consent_gateway.catalog.needs import FromApp, from_app
+from consent_gateway.catalog.needs import FromApp, from_app, stops
 from consent_gateway.grants.grants import Entra, Facts
-from support.console import CONTOSO, FABRIKAM, every_status, grant, packaged_catalog, tenant
+from support.console import CONTOSO, FABRIKAM, SETS, every_status, grant, packaged_catalog, tenant
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,13 @@ def test_a_function_that_only_a_setting_holds_back_names_it_and_asks_for_no_gran
     (held,) = [function for function in notice.functions if function.works_on is None]
     assert (held.title, held.held_back, held.actions) == ("Force a password reset", "Password Administrator", ())
     assert from_app(catalog, catalog.apps["zero-trust-secure-access"], [granted]).headline == "from_app.ready"
+
+
+def test_what_stops_is_what_works_now_and_rests_on_nothing_else(catalog: Catalog) -> None:
+    granted = tenant(CONTOSO, "Contoso", None, *(grant(catalog, CONTOSO, each) for each in SETS[:3]))
+    alone = stops(catalog, granted, [SETS[2]])
+    assert alone
+    assert set(alone) < set(stops(catalog, granted))
+    assert stops(catalog, granted, ["of no tenant"]) == ()
+    blocked = tenant(CONTOSO, "Contoso", None, *(grant(catalog, CONTOSO, each, blocked=True) for each in SETS[:3]))
+    assert stops(catalog, blocked) == ()

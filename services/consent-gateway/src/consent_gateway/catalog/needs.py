@@ -1,7 +1,7 @@
 """What the functions of an app need, where they work, and the one grant that closes what is missing. Pure."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from consent_gateway.catalog.functions import Presence, State, brought_by, function_on, satisfied, sets_for
 from consent_gateway.catalog.model import App, Catalog, Function, PermissionSet
@@ -107,6 +107,21 @@ def affected(catalog: Catalog, lost: PermissionSet, tenant: Tenant) -> tuple[Aff
         if any(brought_by(lost, need) for need in function.any_of)
         and not any(satisfied(need, app, tenant) for need in function.any_of)
     )
+
+
+def stops(catalog: Catalog, tenant: Tenant, set_ids: Collection[str] | None = None) -> tuple[Affected, ...]:
+    """What works on the tenant now and would not without its grants of these sets, or without any of them."""
+    gone = {one.permission_set_id for one in tenant.grants} if set_ids is None else set(set_ids)
+    grants = tuple(replace(one, blocked=one.blocked or one.permission_set_id in gone) for one in tenant.grants)
+    without = replace(tenant, grants=grants)
+    lost = [catalog.sets[one] for one in gone if one in catalog.sets]
+    before = {each for one in lost for each in affected(catalog, one, tenant)}
+    after = sorted((each for one in lost for each in affected(catalog, one, without)), key=_by_name)
+    return tuple(dict.fromkeys(each for each in after if each not in before))
+
+
+def _by_name(one: Affected) -> tuple[str, str]:
+    return one.app, one.function
 
 
 def from_app(catalog: Catalog, app: App, tenants: Sequence[Tenant]) -> FromApp:

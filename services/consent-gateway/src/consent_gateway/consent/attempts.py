@@ -18,7 +18,10 @@ class Browser:
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """A signed-in person of the console. ``session_hash`` names the browser session; it is never the cookie itself."""
+    """A signed-in person of the console. ``session_hash`` names the browser session; it is never the cookie itself.
+
+    It is empty for who comes with an access token instead of a browser.
+    """
 
     account_id: str
     account_name: str | None

@@ -132,14 +132,17 @@ class Transfers:
     async def request(self, attempt_id: str, person: Person, *, tell_name: bool) -> TransferView:
         """Ask the holder of the tenant that this browser's attempt has just proven. Asking again changes nothing.
 
+        A person who comes with an access token has no browser session: they must have begun the attempt themselves.
+
         Raises:
-            Refused: forbidden (role); not_found, also for another session's attempt; conflict, the attempt proved
-                nothing of that kind, or nobody holds the tenant any more; expired, the proof is older than ten minutes.
+            Refused: forbidden (role); not_found, also for another session's or person's attempt; conflict, the attempt
+                proved nothing of that kind, or nobody holds the tenant any more; expired, the proof is older than ten
+                minutes.
         """
         if not person.may_consent:
             raise Refused(Kind.FORBIDDEN)
         attempt = await self._attempts.get(attempt_id)
-        if attempt is None or attempt.session_hash != person.session_hash or attempt.account_id != person.account_id:
+        if attempt is None or attempt.account_id != person.account_id or not _own(attempt, person):
             raise Refused(Kind.NOT_FOUND)
         if attempt.failure is not Kind.TENANT_TAKEN or attempt.proven is None:
             raise Refused(Kind.CONFLICT)
@@ -196,3 +199,10 @@ class Transfers:
                 )
             )
         return views
+
+
+def _own(attempt: Attempt, person: Person) -> bool:
+    """Whether it is the attempt of this browser or, without one, of this person."""
+    if not person.session_hash:
+        return attempt.subject == person.subject and attempt.app_id is None
+    return attempt.session_hash == person.session_hash

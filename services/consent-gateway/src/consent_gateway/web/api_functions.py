@@ -1,4 +1,4 @@
-"""What an app can do on a tenant: the JSON API of functions and additional settings."""
+"""What apps can do on a tenant, and what would stop: the JSON API of functions and additional settings."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -9,10 +9,11 @@ from pydantic import ConfigDict, Field
 
 from consent_gateway.catalog.functions import FunctionOnTenant, functions_of
 from consent_gateway.catalog.model import Catalog
+from consent_gateway.catalog.needs import stops
 from consent_gateway.grants.grants import Tenant
 from consent_gateway.web.api_models import TENANT, Shown, problem_responses
 from shared.auth import Principal, require
-from shared.events import AccountId, canonical_tenant_id
+from shared.events import AccountId, Slug, canonical_tenant_id
 from shared.problems import Problem, not_found
 
 Caller = Callable[[Request], Awaitable[Principal]]
@@ -105,6 +106,35 @@ class FunctionsShown(Shown):
     next_cursor: str | None = None
 
 
+class StoppedFunction(Shown):
+    """A function of an app, by their names."""
+
+    app: str
+    function: str
+
+
+class Impact(Shown):
+    """What works on the tenant now and would not any more."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "tenant_id": TENANT,
+                "permission_set_ids": ["manage-accounts"],
+                "items": [
+                    {"app": "Identity Security", "function": "Respond on identities, such as disabling an account"}
+                ],
+                "next_cursor": None,
+            }
+        }
+    )
+
+    tenant_id: str
+    permission_set_ids: list[str] = Field(description="The grants that would be blocked or gone.")
+    items: list[StoppedFunction]
+    next_cursor: None = None
+
+
 def router(caller: Caller, *, catalog: Catalog, tenants: Tenants) -> APIRouter:
     """The route; ``caller`` names who asks."""
     routes = APIRouter(prefix="/v1", responses=problem_responses())
@@ -133,6 +163,28 @@ def router(caller: Caller, *, catalog: Catalog, tenants: Tenants) -> APIRouter:
             app_id=app_id,
             settings_read_at=tenant.facts.read_at,
             items=[FunctionShown.of(one) for one in functions_of(catalog, catalog.apps[app_id], tenant)],
+        )
+
+    @routes.get("/tenants/{tenant_id}/impact", tags=["grants"], responses=problem_responses(404, 422))
+    async def show_impact(
+        principal: who,
+        tenant_id: str,
+        permission_set_id: Annotated[
+            list[Slug] | None, Query(max_length=50, description="Only these grants; otherwise all of the tenant.")
+        ] = None,
+    ) -> Impact:
+        """What stops working when grants are blocked or revoked, or the tenant is disconnected. Changes nothing."""
+        require(principal, "viewer")
+        tenant = await tenants.tenant(principal.account_id or "", canonical_tenant_id(tenant_id) or "")
+        if tenant is None:
+            raise not_found("tenant")
+        wanted = [one.permission_set_id for one in tenant.grants]
+        if permission_set_id is not None:
+            wanted = [one for one in wanted if one in permission_set_id]
+        return Impact(
+            tenant_id=tenant.tenant_id,
+            permission_set_ids=wanted,
+            items=[StoppedFunction(app=one.app, function=one.function) for one in stops(catalog, tenant, wanted)],
         )
 
     return routes

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from consent_gateway.consent.attempts import Person
 from consent_gateway.consent.transfers import Transfers, TransferView
 from consent_gateway.web.api_models import TENANT, Shown, problem_responses
 from shared.auth import Principal, Role, require
@@ -57,6 +58,18 @@ class TransferShown(Shown):
         )
 
 
+class TransferWanted(BaseModel):
+    """A tenant to ask for: that of a consent of one's own which ended with `tenant_taken`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"consent_id": "0b9c6f0f3f5c4f0f8a6c1d2e3f405162", "tell_name": True}},
+    )
+
+    consent_id: str = Field(max_length=64)
+    tell_name: bool = Field(False, description="Tell the other account the name of this one.")
+
+
 class TransferPage(Shown):
     """Transfers, newest first: the last 200."""
 
@@ -74,6 +87,19 @@ def router(caller: Caller, transfers: Transfers) -> APIRouter:
         """Tenants that another account asks this one for, and the other way round."""
         views = await transfers.of_account(_account(principal, "viewer"))
         return TransferPage(items=[TransferShown.of(view) for view in views])
+
+    @routes.post("", status_code=201, responses=problem_responses(404, 409, 422))
+    async def request_transfer(principal: who, wanted: TransferWanted) -> TransferShown:
+        """Ask for a tenant that another account has. Within ten minutes of the consent that proved who asks."""
+        person = Person(
+            account_id=_account(principal, "operator"),
+            account_name=principal.account_name,
+            subject=principal.subject,
+            name=None,
+            roles=frozenset(principal.roles),
+            session_hash="",
+        )
+        return TransferShown.of(await transfers.request(wanted.consent_id, person, tell_name=wanted.tell_name))
 
     @routes.post("/{transfer_id}/accept", responses=problem_responses(404, 409))
     async def accept_transfer(principal: who, transfer_id: str) -> TransferShown:

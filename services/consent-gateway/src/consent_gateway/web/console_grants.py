@@ -1,7 +1,6 @@
 """The console's page of one grant: check it now, stop and resume using it, and take it away in Entra."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Protocol
 
@@ -9,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import RedirectResponse
 
 from consent_gateway.catalog.model import Catalog
-from consent_gateway.catalog.needs import affected
+from consent_gateway.catalog.needs import stops
 from consent_gateway.checks.schedule import removal_is_watched, removal_watched_until
 from consent_gateway.consent.attempts import Person
 from consent_gateway.entra.links import enterprise_application
@@ -60,15 +59,11 @@ def router(
         grant = _of(tenant, permission_set_id)
         if tenant is None or wanted is None or grant is None:
             raise Refused(Kind.NOT_FOUND)
-        # What would not work any more without it, beyond what does not work now.
-        others = tuple(one for one in tenant.grants if one is not grant)
-        without = replace(tenant, grants=(*others, replace(grant, blocked=True)))
-        now = affected(catalog, wanted, tenant) if not grant.usable else ()
         values = {
             "tenant": tenant,
             "wanted": wanted,
             "grant": grant,
-            "stops": [one for one in affected(catalog, wanted, without) if one not in now],
+            "stops": stops(catalog, tenant, [wanted.id]),
             "remove_url": enterprise_application(
                 tenant.cloud, grant.client_id or wanted.client_id, object_id=grant.service_principal_id
             ),

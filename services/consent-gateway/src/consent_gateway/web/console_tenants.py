@@ -1,7 +1,6 @@
 """The console's page of one tenant: check it now, move limited apps to it, disconnect it; and Reset of failed runs."""
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Protocol
 
@@ -9,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import RedirectResponse
 
 from consent_gateway.catalog.model import Catalog
-from consent_gateway.catalog.needs import Affected, affected, held_on
+from consent_gateway.catalog.needs import held_on, stops
 from consent_gateway.consent.failures import Failures
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.grants import Tenant
@@ -68,7 +67,7 @@ def router(
             "tenant": tenant,
             "held": held_on(catalog, (one for grant in tenant.grants for one in grant.held_apps), known),
             "limited": [app for app in catalog.apps.values() if app.tenant_limit and _uses(tenant, app.id)],
-            "stops": _stops(catalog, tenant),
+            "stops": stops(catalog, tenant),
             "may_consent": person.may_consent,
             "may_administer": person.may_administer,
         }
@@ -118,11 +117,3 @@ def router(
 
 def _uses(tenant: Tenant, app_id: str) -> bool:
     return any(app_id in grant.apps for grant in tenant.grants)
-
-
-def _stops(catalog: Catalog, tenant: Tenant) -> list[Affected]:
-    """What works on the tenant now and would not without any of its grants."""
-    without = replace(tenant, grants=tuple(replace(grant, blocked=True) for grant in tenant.grants))
-    sets = [catalog.sets[one.permission_set_id] for one in tenant.grants if one.permission_set_id in catalog.sets]
-    now = {one for wanted in sets for one in affected(catalog, wanted, tenant)}
-    return list(dict.fromkeys(one for wanted in sets for one in affected(catalog, wanted, without) if one not in now))
