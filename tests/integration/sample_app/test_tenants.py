@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from sample_app.tenants import Tenants, follow
+from sample_app.tenants import Tenants, follow, main
 from shared.events import REGISTRY, TenantState, encode, new_event
 from support.topics import Topics
 
@@ -85,6 +85,12 @@ async def test_an_empty_topic_is_complete_and_a_missing_one_is_an_error(topics: 
     assert tenants.complete
     with pytest.raises(LookupError, match="does not exist"):
         await anext(follow(Tenants(), topic=f"{topic}.nowhere", bootstrap_servers=kafka_bootstrap))
+
+
+def test_a_broker_that_is_away_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["tenants", APP, "--bootstrap-servers", "127.0.0.1:9"])
+    with pytest.raises(SystemExit, match=r"^127\.0\.0\.1:9: .*bootstrap"):
+        main()
 
 
 def test_an_app_that_is_held_back_may_not_read() -> None:

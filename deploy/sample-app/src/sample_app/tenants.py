@@ -112,8 +112,8 @@ async def follow(tenants: Tenants, *, topic: str = TOPIC, **connection: Any) -> 
     consumer = AIOKafkaConsumer(
         **connection, group_id=None, isolation_level="read_committed", auto_offset_reset="earliest"
     )
-    await consumer.start()
     try:
+        await consumer.start()
         # Asked of the cluster, not of the client's memory, which fills by and by.
         cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - there is no public way
         partitions = [TopicPartition(topic, number) for number in cluster.partitions_for_topic(topic) or ()]
@@ -164,8 +164,13 @@ def main() -> None:
     servers = os.environ.get("KAFKA__BOOTSTRAP_SERVERS", "localhost:9092")
     parser.add_argument("--bootstrap-servers", default=servers, help="KAFKA__BOOTSTRAP_SERVERS [%(default)s]")
     arguments = parser.parse_args()
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_print(arguments.app_id, arguments.bootstrap_servers))
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - as above
+
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_print(arguments.app_id, arguments.bootstrap_servers))
+    except (KafkaError, LookupError) as error:
+        raise SystemExit(f"{arguments.bootstrap_servers}: {error}") from None
 
 
 if __name__ == "__main__":
