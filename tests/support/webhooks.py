@@ -73,6 +73,14 @@ async def huge(_: Received, writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
+async def endless(_: Received, writer: asyncio.StreamWriter) -> None:
+    """Answer 200 with a body as fast as it is taken, which never ends."""
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000000\r\n\r\n")
+    while not writer.is_closing():
+        writer.write(b"x" * 65536)
+        await writer.drain()
+
+
 def raw(answer: bytes) -> Answer:
     """These bytes instead of an answer, and the end of the connection."""
 

@@ -10,6 +10,10 @@ import pytest
 import pytest_asyncio
 from standardwebhooks import Webhook
 
+from notifier import subscribing
+from notifier.settings import Settings
+from notifier.subscribing import MAX_LIVE_SECRETS
+from notifier.subscriptions import StoredSecret
 from support.eventually import eventually
 from support.status_events import publish, status_event
 from support.tokens import Issuer
@@ -196,6 +200,63 @@ async def test_a_rotated_secret_signs_beside_the_old_one(
     await eventually(lambda: _count(endpoint), lambda count: count == 1)
     for secret in (made["secret"], new):
         Webhook(secret).verify(endpoint.received[0].body, endpoint.received[0].headers)
+
+
+async def test_secrets_overlap_for_as_long_as_is_set_and_are_not_kept_without_bound(
+    client: httpx.AsyncClient, search: dict[str, str], database: "Database", settings: Settings
+) -> None:
+    made = await create(client, search)
+    path = f"/v1/subscriptions/{made['id']}"
+
+    async def secrets() -> list[dict[str, Any]]:
+        row = await database["subscriptions"].find_one({"_id": made["id"]})
+        assert row is not None
+        found: list[dict[str, Any]] = row["secrets"]
+        return found
+
+    await client.post(f"{path}/rotate-secret", headers=search)
+    new, old = await secrets()
+    overlap = timedelta(seconds=settings.delivery.secret_overlap_seconds)
+    assert (new["expires_at"], old["expires_at"]) == (None, new["created_at"] + overlap)
+    for _ in range(MAX_LIVE_SECRETS):
+        await client.post(f"{path}/rotate-secret", headers=search)
+    kept = await secrets()
+    assert len(kept) == MAX_LIVE_SECRETS
+    assert [each["expires_at"] is None for each in kept] == [True] + [False] * (MAX_LIVE_SECRETS - 1)
+
+
+async def test_two_rotations_at_the_same_moment_do_not_lose_each_others_secret(
+    stage: Any, database: "Database"
+) -> None:
+    """The one that comes second is told to try again."""
+    subscription = await stage.subscribe(URL, app_id="search")
+    first = StoredSecret(sealed=b"first", created_at=datetime.now(UTC))
+    second = StoredSecret(sealed=b"second", created_at=datetime.now(UTC))
+    store = stage.subscriptions
+    assert await store.replace_secrets(subscription, [first, *subscription.secrets], datetime.now(UTC))
+    assert not await store.replace_secrets(subscription, [second, *subscription.secrets], datetime.now(UTC))
+    row = await database["subscriptions"].find_one({"_id": subscription.id})
+    assert row is not None
+    assert row["secrets"][0]["sealed"] == b"first"
+
+
+async def test_an_owner_has_so_many_subscriptions_and_no_more(
+    client: httpx.AsyncClient, search: dict[str, str], admin: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscribing, "MAX_PER_OWNER", 2)
+    for _ in range(2):
+        await create(client, search)
+    refused = await client.post("/v1/subscriptions", headers=search, json={"url": URL})
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_subscriptions")
+    await create(client, admin)
+
+
+async def test_answers_that_hold_a_secret_are_not_kept_by_anybody(
+    client: httpx.AsyncClient, search: dict[str, str]
+) -> None:
+    made = await client.post("/v1/subscriptions", headers=search, json={"url": URL})
+    rotated = await client.post(f"/v1/subscriptions/{made.json()['id']}/rotate-secret", headers=search)
+    assert [answer.headers["cache-control"] for answer in (made, rotated)] == ["no-store"] * 2
 
 
 async def test_resending_keeps_the_id_and_is_refused_where_nothing_would_be_sent(

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from notifier.deliveries import Delivery
@@ -13,7 +14,7 @@ from notifier.notifications import Notice, notice_of
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Subscription
 from support.eventually import eventually
-from support.notifying import secret_of, told
+from support.notifying import SECRETS_KEY, secret_of, told
 from support.status_events import status_event
 from support.webhooks import Answer, answering, drip, hang, huge, in_turn, reset
 
@@ -83,6 +84,20 @@ async def test_an_endpoint_that_never_takes_it_gets_the_whole_schedule_and_no_mo
     assert (delivery.status, delivery.reason) == ("dead", "attempts_exhausted")
     assert [(each.status_code, each.error) for each in delivery.attempts] == [(status_code, error)] * 4
     assert len(set(endpoint.ids())) == 1
+
+
+async def test_secrets_of_before_the_operators_key_was_replaced_sign_on(
+    run_engine: Any, make_receiver: Any, subscribe: Any, deliveries: DeliveryStore
+) -> None:
+    endpoint = await make_receiver()
+    subscription = await subscribe(endpoint.url, app_id="search")
+    new, old = SecretStr("bmV3" * 10 + "bmU="), SecretStr(SECRETS_KEY)
+    async with run_engine(secrets_key=new, previous_secrets_keys=(old,)) as engine:
+        await engine.intake.deliver(told([notice()]))
+        (delivery,) = await ended(deliveries, subscription)
+    assert delivery.status == "delivered"
+    (received,) = endpoint.received
+    Webhook(secret_of(subscription)).verify(received.body, received.headers)
 
 
 async def test_an_endpoint_is_tried_by_its_own_schedule_where_it_has_one(

@@ -150,3 +150,13 @@ async def test_only_owners_get_links(served: Any, issuer: Issuer) -> None:
         assert (await api.post("/v1/portal-links")).status_code == 401
         headers = issuer.headers("viewer", account_id="northwind")
         assert (await api.post("/v1/portal-links", headers=headers)).status_code == 403
+
+
+async def test_behind_https_the_cookie_belongs_to_this_host_alone(serve: Any, search: dict[str, str]) -> None:
+    async with serve(public_url="https://notifier.example") as running, httpx.AsyncClient(base_url=running.url) as api:
+        url: str = (await api.post("/v1/portal-links", headers=search)).json()["url"]
+        opened = await api.post(url.removeprefix("https://notifier.example"))
+    cookie = opened.headers["set-cookie"]
+    assert cookie.startswith("__Host-portal=")
+    assert {"secure", "httponly", "path=/", "samesite=strict"} <= {part.strip().lower() for part in cookie.split(";")}
+    assert "domain" not in cookie.lower()

@@ -18,7 +18,7 @@ from notifier.sender import Sender
 from notifier.settings import DeliverySettings
 from support.names import Names
 from support.notifying import SECRETS_KEY
-from support.webhooks import Received, answering, in_turn, reset
+from support.webhooks import Received, answering, endless, in_turn, reset
 
 Opened = Callable[..., AbstractAsyncContextManager[Sender]]
 
@@ -117,6 +117,22 @@ async def test_headers_name_us_and_ask_for_no_compression(make_receiver: Any) ->
     assert headers["user-agent"].startswith("consent-platform-notifier/")
     assert "cookie" not in headers
     assert attempt.response_body.endswith("not unpacked")
+
+
+async def test_no_cookie_comes_back(make_receiver: Any) -> None:
+    endpoint = await make_receiver(answering(204, set_cookie="session=mine; Path=/"))
+    async with opened(allow_private_networks=True) as sender:
+        for _ in range(2):
+            # By name: a jar would not keep cookies of addresses anyhow.
+            assert (await sender.post(endpoint.url.replace("127.0.0.1", "localhost"), body=b"{}", headers={})).succeeded
+    assert [received.headers.get("cookie") for received in endpoint.received] == [None, None]
+
+
+async def test_of_an_answer_without_an_end_only_the_beginning_is_read(make_receiver: Any) -> None:
+    endpoint = await make_receiver(endless)
+    async with opened(allow_private_networks=True, response_body_bytes=1000) as sender:
+        attempt = await sender.post(endpoint.url, body=b"{}", headers={})
+    assert (attempt.error, attempt.truncated, attempt.response_body) == (None, True, "x" * 1000)
 
 
 async def test_connections_are_kept(make_receiver: Any) -> None:
