@@ -217,3 +217,17 @@ def test_a_missing_setting_and_an_announced_version_are_notes_and_no_status(cata
     assert "Force a password reset" in str(role.values["functions"])
     assert (planned.key, planned.day) == ("note.planned", plan.effective_from)
     assert planned.values == {"version": 2, "permissions": "Directory.Read.All", "reason": plan.reason}
+
+
+@pytest.mark.parametrize(
+    ("changes", "noted"), [({}, True), ({"entra": Entra.VERIFYING}, False), ({"entra": Entra.GONE}, False)]
+)
+def test_checks_that_get_no_answer_are_a_note_with_the_last_good_one(
+    catalog: Catalog, changes: dict[str, Entra], *, noted: bool
+) -> None:
+    good = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    again = good + timedelta(hours=2)
+    health = Health(last_at=good + timedelta(hours=1), last_good_at=good, next_at=again, error="graph: throttled")
+    held = grant(catalog, CONTOSO, "manage-accounts", health=health, **changes)
+    shown = row(screen(catalog, [tenant(CONTOSO, "Contoso", None, held)], location=HERE), CONTOSO, "manage-accounts")
+    assert [(one.key, one.at, one.again) for one in shown.notes] == ([("note.unanswered", good, again)] * noted)

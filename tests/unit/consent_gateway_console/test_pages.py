@@ -11,6 +11,7 @@ from consent_gateway.catalog.needs import affected, held_on
 from consent_gateway.consent.attempts import AttemptStatus, NextStep, SetResult
 from consent_gateway.consent.failures import Failure
 from consent_gateway.errors import STATUS, Kind
+from consent_gateway.grants.grants import Health
 from consent_gateway.web.location import Location
 from consent_gateway.web.overview import screen
 from consent_gateway.web.pages import Pages, day_element, time_element
@@ -243,3 +244,14 @@ def test_times_carry_their_exact_value() -> None:
         '<time datetime="2026-11-23T09:05:07+00:00" data-relative>23 Nov 2026, 09:05 UTC</time>'
     )
     assert day_element(moment) == '<time datetime="2026-11-23T09:05:07+00:00">23 Nov 2026</time>'
+
+
+async def test_a_check_without_an_answer_says_when_the_last_good_one_was_and_the_next_one_is(pages: Pages) -> None:
+    good, again = datetime(2026, 11, 23, 12, tzinfo=UTC), datetime(2026, 11, 23, 13, tzinfo=UTC)
+    health = Health(last_at=good, last_good_at=good, next_at=again, error="graph: throttled")
+    held = tenant(CONTOSO, "Contoso", None, grant(CATALOG, CONTOSO, SETS[0], health=health))
+    view = screen(CATALOG, [held], location=Location(path="/screen"))
+    html = await shown(pages, "screen.html", BLANK | {"view": view, "may_consent": True}, session())
+    assert 'Next one <time datetime="2026-11-23T13:00:00+00:00" data-relative>' in html
+    assert 'Last good check <time datetime="2026-11-23T12:00:00+00:00" data-relative>' in html
+    assert "throttled" not in html

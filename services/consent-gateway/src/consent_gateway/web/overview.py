@@ -72,11 +72,16 @@ class Why:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something to know beside the status: a setting that is missing in Entra, a version that is announced."""
+    """Something to know beside the status: a missing setting in Entra, an announced version, checks without an answer.
+
+    ``at`` is when the last check was good, ``again`` when the next one is made.
+    """
 
     key: str
     values: dict[str, object] = field(default_factory=dict)
     day: datetime | None = None
+    at: datetime | None = None
+    again: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +204,10 @@ class _View:
         )
 
     def _notes(self, wanted: PermissionSet, grant: Grant) -> Iterator[Note]:
+        health = grant.health
+        # What waits for its first good answer says so by its status.
+        if grant.live and grant.status != "verifying" and health.error and health.next_at:
+            yield Note(key="note.unanswered", at=health.last_good_at, again=health.next_at)
         for setting in grant.settings:
             key = f"note.{setting.kind}" if setting.kind in _SETTINGS else "note.setting"
             functions = listed([self._function(name) for name in setting.functions])
