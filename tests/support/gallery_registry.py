@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from consent_gateway.catalog.planned import Planned
+from consent_gateway.consent.attempts import Browser
 from consent_gateway.errors import Kind
 from consent_gateway.web.console_fleet import PATH as FLEET
 from consent_gateway.web.fleet import STATUSES, Filters, fleet_view
@@ -141,6 +142,7 @@ def _history() -> dict[str, Shown]:
         "failures": frozenset(Kind),
         "staff": False,
         "catalog": CATALOG,
+        "from_where": {"2": Browser(address="203.0.113.7", family="Firefox")},
         "who": {str(number): "Northwind operator" if number % 2 else None for number in range(len(what))},
         "titles": {one.id: one.title for one in CATALOG.sets.values()},
         "apps": {one.id: one.name for one in CATALOG.apps.values()},

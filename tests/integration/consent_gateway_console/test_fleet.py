@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -14,10 +15,12 @@ from pymongo.errors import AutoReconnect
 from consent_gateway.core import utc_now
 from consent_gateway.web import console_many
 from consent_gateway.web.many import MOST_CHECKED
-from shared.events import PermissionRevoked
+from shared.events import PermissionBlocked, PermissionRevoked
 from support.consent_events import CONTOSO, FABRIKAM, grant_event
 from support.fleet_site import FleetSite, fleet_site
+from support.gateway import OPERATOR
 from support.gateway_site import Visit
+from support.ledger import waiting
 from support.registry_api import ADATUM, DIRECTORY, MANAGE, numbered, write
 from support.seeded import granted, seed
 from tenant_registry.queries import Queries
@@ -128,6 +131,31 @@ async def test_the_history_is_narrowed_and_taken_away_as_a_file(fleet: FleetSite
     assert [(row["permission_set_id"], row["status"]) for row in rows] == [(MANAGE, "partial"), (DIRECTORY, "granted")]
     lines = (await visit.get(f"{HISTORY}.jsonl?type=PermissionRevoked")).text.splitlines()
     assert [json.loads(line)["tenant_id"] for line in lines] == [FABRIKAM]
+
+
+async def test_the_history_says_where_a_run_came_from(fleet: FleetSite) -> None:
+    """From the gateway's own attempts: no event has it. Later changes name the run too, and were not made by it."""
+
+    async def run_of(account_id: str, address: str) -> str:
+        person = replace(OPERATOR, account_id=account_id)
+        attempt, _ = await waiting(fleet.core, person, DIRECTORY)
+        said = {"started_from": {"address": address, "family": "Edge"}}
+        await fleet.core.database["attempts"].update_one({"_id": attempt.id}, {"$set": said})
+        return attempt.id
+
+    mine, others = await run_of("northwind", "203.0.113.7"), await run_of(ADATUM, "198.51.100.9")
+    await write(
+        fleet.registry,
+        grant_event(revision=11, tenant_id=numbered(2), attempt_id=mine),
+        grant_event(PermissionBlocked, revision=12, tenant_id=numbered(2), attempt_id=mine, cause="block"),
+        grant_event(revision=13, tenant_id=numbered(2), attempt_id=others),
+    )
+    visit = await fleet.visit()
+    text = shown(await visit.get(f"{HISTORY}?tenant={numbered(2)}"))
+    assert text.count("from 203.0.113.7, Edge") == 1
+    assert "198.51.100.9" not in text
+    assert await fleet.core.store.origins.forget("user:northwind:operator-1")
+    assert "203.0.113.7" not in shown(await visit.get(f"{HISTORY}?tenant={numbered(2)}"))
 
 
 async def furnish(fleet: FleetSite, *tenant_ids: str) -> None:

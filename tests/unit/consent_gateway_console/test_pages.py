@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consent_gateway.catalog.needs import affected, held_on
-from consent_gateway.consent.attempts import AttemptStatus, NextStep, SetResult
+from consent_gateway.consent.attempts import AttemptStatus, Browser, NextStep, SetResult
 from consent_gateway.consent.failures import Failure
 from consent_gateway.errors import STATUS, Kind
 from consent_gateway.grants.grants import Health
@@ -182,6 +182,21 @@ async def test_every_end_of_a_consent_has_a_page(pages: Pages, change: dict[str,
         moved = f'action="/integrations/microsoft-entra-id/tenants/{CONTOSO}/apps/mobile-security/move"' in html
         assert moved is may_administer
         assert ("An administrator of your account can move Mobile Security here" in html) is not may_administer
+
+
+async def test_the_accounts_own_people_see_where_a_run_came_from(pages: Pages) -> None:
+    view = attempt_view(
+        CATALOG,
+        started_from=Browser(address="203.0.113.7", family="Firefox"),
+        last_from=Browser(address=None, family="other"),
+    )
+    nothing: dict[str, Any] = {"again": False, "again_on": None, "transfer": None, "may_administer": False}
+    values = {**nothing, "attempt": view, "outcome": "succeeded", "catalog": CATALOG, "tenant_names": {}, "moves": ()}
+    html = await shown(pages, "attempt.html", values, session())
+    assert "from 203.0.113.7, Firefox" in html
+    assert "from an unknown address, another browser" in html
+    guest = await shown(pages, "attempt.html", values, None)
+    assert "203.0.113.7" not in guest
 
 
 @pytest.mark.parametrize("may", [True, False])

@@ -225,6 +225,7 @@ def _add_console(app: FastAPI, settings: Settings, core: Core, sessions: Session
             entries=HistoryReader(registry),
             reader=reader,
             people=core.store.people,
+            origins=core.store.origins,
         )
     )
     return gate

@@ -1,6 +1,6 @@
 """``people forget``: erases a person's name, and where from; the ids that stay mean nothing by themselves."""
 
-from consent_gateway.consent.attempt_store import AttemptStore
+from consent_gateway.consent.origins import Origins
 from consent_gateway.people import People
 from consent_gateway.settings import Settings
 from consent_gateway.web.sessions import end_of
@@ -17,7 +17,7 @@ async def forget(settings: Settings, person_id: str) -> bool:
     try:
         forgotten = [
             await People(database).forget(person_id),
-            await AttemptStore(database).forget_browsers(person_id),
+            await Origins(database).forget(person_id),
             await end_of(database, person_id),
         ]
         return any(forgotten)

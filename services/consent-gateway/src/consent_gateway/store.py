@@ -12,6 +12,7 @@ from consent_gateway.consent.attempt_store import AttemptStore
 from consent_gateway.consent.attempts import Attempt, Proven
 from consent_gateway.consent.invitation_records import InvitationRecords
 from consent_gateway.consent.invitation_store import InvitationStore
+from consent_gateway.consent.origins import Origins
 from consent_gateway.consent.proof import Administrator
 from consent_gateway.consent.transfer_records import TransferRecords
 from consent_gateway.errors import Kind, Refused
@@ -38,6 +39,7 @@ class Store:
         self.grants = GrantStore(database)
         self.asked = AskedStore(database)
         self.people = People(database)
+        self.origins = Origins(database)
         self.invitations = InvitationStore(database)
         self.invited = InvitationRecords(ledger, catalog, self.attempts, self.invitations)
         self.transfers = TransferRecords(database, catalog, ledger)

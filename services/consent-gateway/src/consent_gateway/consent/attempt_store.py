@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from shared.mongo import Collection, Database, Document, Session
 
 KEEP = timedelta(days=90)
-BROWSERS = ("started_from", "last_from")
 # Phases in which an attempt waits for somebody.
 WAITING = (Phase.LINK, Phase.CONSENT, Phase.PROOF, Phase.CONFIRM, Phase.AWAITING)
 
@@ -275,15 +274,6 @@ class AttemptStore:
         found = await self._attempts.find({"$or": [waiting, left]}).sort("expires_at", ASCENDING).to_list(limit)
         return [attempt_of(document) for document in found]
 
-    async def forget_browsers(self, person_id: str) -> bool:
-        """Erase where a person's runs came from; False when nothing was known.
-
-        ``person_id`` is a key as of ``people``, or the object id or subject alone.
-        """
-        known = {"$or": [{"started_from": {"$type": "object"}}, {"last_from": {"$type": "object"}}]}
-        mine = {"$and": [known, _runs_of(person_id)]}
-        return bool((await self._attempts.update_many(mine, {"$set": dict.fromkeys(BROWSERS)})).modified_count)
-
     async def expire(self, attempt: Attempt, *, session: "Session", now: datetime) -> bool:
         """End an overdue attempt inside a transaction; False when it moved on meanwhile."""
         return await self._end_waiting(attempt, Kind.EXPIRED, session=session, now=now)
@@ -334,15 +324,3 @@ class AttemptStore:
             {"_id": attempt.id, "phase": str(Phase.TAKEN), "run": attempt.run}, {"$set": fields}, session=session
         )
         return bool(result.matched_count)
-
-
-def _runs_of(person_id: str) -> "Document":
-    """Runs that the person began, followed or accepted."""
-    kind, *rest = person_id.split(":", 2)
-    if kind == "user" and len(rest) == 2:
-        account_id, subject = rest
-        return {"account_id": account_id, "$or": [{"subject": subject}, {"follower": subject}]}
-    accepted: Document = {"proven.object_id": person_id}
-    if len(rest) == 1:
-        accepted = {"proven.tenant_id": kind, "proven.object_id": rest[0]}
-    return {"$or": [{"subject": person_id}, {"follower": person_id}, accepted]}

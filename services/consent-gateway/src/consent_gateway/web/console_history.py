@@ -6,6 +6,7 @@ from typing import Annotated, Protocol
 from fastapi import APIRouter, Depends, Request, Response
 
 from consent_gateway.catalog.model import Catalog
+from consent_gateway.consent.attempts import Browser
 from consent_gateway.errors import Kind
 from consent_gateway.people import administrator_id, user_id
 from consent_gateway.web.console_fleet import exported, is_staff
@@ -28,8 +29,23 @@ class Names(Protocol):
         raise NotImplementedError
 
 
+class Origins(Protocol):
+    """Where runs came from."""
+
+    async def latest(self, attempts: Iterable[tuple[str, str]]) -> dict[str, Browser]:
+        """The browser of a run's last step, by attempt id; asked are (account id, attempt id)."""
+        raise NotImplementedError
+
+
 def router(
-    *, gate: Gate, pages: Pages, catalog: Catalog, entries: HistoryReader, reader: FleetReader, people: Names
+    *,
+    gate: Gate,
+    pages: Pages,
+    catalog: Catalog,
+    entries: HistoryReader,
+    reader: FleetReader,
+    people: Names,
+    origins: Origins,
 ) -> APIRouter:
     """The page, and the same as a file."""
     routes = gate.router()
@@ -48,6 +64,12 @@ def router(
         )
         ids = {entry.id: _person(entry, entry.account_id or account_id) for entry in found.entries}
         names = await people.names([one for one in ids.values() if one is not None])
+        runs = {
+            entry.id: (entry.account_id or account_id, entry.attempt_id)
+            for entry in found.entries
+            if entry.attempt_id is not None and _ends_a_run(entry)
+        }
+        browsers = await origins.latest(runs.values())
         values: Mapping[str, object] = {
             "history": found,
             "timeline": timeline,
@@ -56,6 +78,7 @@ def router(
             "staff": is_staff(session),
             "catalog": catalog,
             "who": {entry_id: names.get(person or "") for entry_id, person in ids.items()},
+            "from_where": {entry_id: browsers.get(attempt_id) for entry_id, (_, attempt_id) in runs.items()},
             "titles": {one.id: one.title for one in catalog.sets.values()},
             "apps": {one.id: one.name for one in catalog.apps.values()},
             "all_entries": Timeline(tenant_id=timeline.tenant_id, account_id=timeline.account_id).address(PATH),
@@ -80,6 +103,11 @@ def router(
         return await exported(pages, reader, session, f"/v1/{name}", params, name=name)
 
     return routes
+
+
+def _ends_a_run(entry: Entry) -> bool:
+    """Whether it is what a run led to: later changes of a grant name its run too, and were not made by it."""
+    return entry.type == "ConsentFailed" or entry.cause in {"consent", "verification"}
 
 
 def _person(entry: Entry, account_id: str) -> str | None:
