@@ -31,7 +31,6 @@ def environment(**changes: str) -> dict[str, str]:
         "ENTRA__CLIENT_SECRET": "sandbox-secret",
         "CATALOG__CLIENT_IDS": json.dumps(CLIENT_IDS),
         "REGISTRY_URL": "http://registry.test",
-        "NOTIFIER_URL": "http://notifier.test",
         "CONSOLE__ISSUER": "http://idp.test",
         "CONSOLE__CLIENT_SECRET": "secret",
         "CONSOLE__SESSION_SECRET": "a secret that is long enough for it",

@@ -138,7 +138,9 @@ class Settings(ServiceSettings):
     consent: ConsentSettings = Field(default_factory=ConsentSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)
     registry_url: HttpUrl = Field(description="Where the tenant registry answers.")
-    notifier_url: HttpUrl = Field(description="Where the notifier answers.")
+    notifier_url: HttpUrl | None = Field(
+        None, description="Where the notifier answers. It may be set as for the other services; nothing here calls it."
+    )
     tenant_sharing: Literal["exclusive", "shared"] = Field(
         "exclusive", description="Whether a tenant that one account holds can be connected by another one too."
     )
