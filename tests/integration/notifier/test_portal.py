@@ -66,6 +66,8 @@ async def test_a_link_opens_one_session_and_a_look_at_it_uses_nothing_up(served:
     async with browser(served) as client:
         for _ in range(2):
             assert "Open" in (await client.get(link)).text
+        strange = await client.post(link, headers={"Origin": "https://evil.example"})
+        assert (strange.status_code, "set-cookie" in strange.headers) == (403, False)
         opened = await client.post(link)
         assert opened.status_code == 303
         cookie = opened.headers["set-cookie"].lower()

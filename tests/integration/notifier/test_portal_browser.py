@@ -33,6 +33,10 @@ FOCUSED = """() => {
 UNREACHABLE = """() => [...document.querySelectorAll("main *")]
   .filter((e) => /auto|scroll/.test(getComputedStyle(e).overflow) && e.tabIndex < 0)
   .filter((e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight).map((e) => e.outerHTML)"""
+# What has to be scrolled sideways to be read, or is out of sight.
+SIDEWAYS = """() => [...document.querySelectorAll("main *")].filter((e) =>
+  (/auto|scroll/.test(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth)
+  || (!e.closest("thead") && e.getBoundingClientRect().right > innerWidth)).map((e) => e.outerHTML)"""
 # Text of less than 4.5 to 1 against the page (WCAG 2.2, 1.4.3).
 CONTRASTS = """() => {
   const parts = (color) => {
@@ -100,6 +104,7 @@ async def looked_at(page: Page, name: str) -> None:
     assert await page.locator("script, [style], [onclick]").count() == 0
     await page.set_viewport_size({"width": 320, "height": 700})
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+    assert await page.evaluate(SIDEWAYS) == [], name
     assert await page.evaluate(UNREACHABLE) == [], name
     if PICTURES:
         await page.screenshot(path=Path(PICTURES) / f"portal-{name}-narrow.png", full_page=True)

@@ -8,9 +8,10 @@ from importlib import metadata
 import httpx
 from fastapi import APIRouter, FastAPI
 
-from notifier import delivery_routes, expunge_routes, portal, routes, stream
+from notifier import delivery_routes, expunge_routes, portal_routes, routes, stream
 from notifier.engine import Engine
 from notifier.hub import Hub
+from notifier.portal import Portal
 from notifier.resending import Resending
 from notifier.settings import Settings
 from notifier.subscribing import Subscribing
@@ -103,7 +104,7 @@ def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple
         clock=engine.clock,
         made_due=engine.claimer.poke,
     )
-    pages = portal.Portal(
+    pages = Portal(
         sessions=engine.portal_sessions,
         subscriptions=engine.subscriptions,
         deliveries=engine.deliveries,
@@ -123,5 +124,5 @@ def _routers(settings: Settings, engine: Engine, caller: routes.Caller) -> tuple
             subscriptions=engine.subscriptions, deliveries=engine.deliveries, resending=resending, caller=caller
         ),
         expunge_routes.router(engine.expunging, subscriptions=engine.subscriptions, resending=resending, caller=caller),
-        portal.router(pages, caller),
+        portal_routes.router(pages, caller),
     )

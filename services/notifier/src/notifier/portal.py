@@ -6,13 +6,11 @@ button opens a session. The GET alone uses nothing up, since mail scanners and c
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -22,7 +20,6 @@ from notifier.delivery_store import DeliveryStore
 from notifier.pages import page_of
 from notifier.portal_sessions import SESSION, PortalSessions, Session
 from notifier.resending import Resending
-from notifier.routes import PROBLEMS, Caller, SubscriptionId, owner_dependency
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Owner
 from shared.cursors import position_of
@@ -40,8 +37,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-Token = Annotated[str, Path(max_length=100)]
-DeliveryId = Annotated[str, Path(max_length=100)]
 
 
 class PortalLink(BaseModel):
@@ -94,8 +89,10 @@ class Portal:
         token = request.cookies.get(self._cookie, "")
         return await self._sessions.find(token) if token else None
 
-    async def sign_in(self, link: str) -> Response:
-        """Use the link up."""
+    async def sign_in(self, request: Request, link: str) -> Response:
+        """Use the link up, if it is our page that asks: nobody is to sign others' browsers in."""
+        if not self._comes_from_us(request):
+            return self.foreign()
         session = await self._sessions.open(link)
         if session is None:
             return self.message(404, "This link is no longer good", "It was used, or is older than five minutes.")
@@ -120,11 +117,13 @@ class Portal:
 
     async def is_ours(self, request: Request, session: Session) -> bool:
         """Whether a form was sent by a page of ours."""
-        origin = request.headers.get("origin")
-        if origin is not None and origin != self._origin:
+        if not self._comes_from_us(request):
             return False
         sent = parse_qs((await request.body()).decode(errors="replace")).get("csrf_token", [""])[0]
         return hmac.compare_digest(sent.encode(), session.csrf.encode())
+
+    def _comes_from_us(self, request: Request) -> bool:
+        return request.headers.get("origin", self._origin) == self._origin
 
     async def endpoints(self, session: Session) -> Response:
         """All endpoints of the owner."""
@@ -186,80 +185,13 @@ class Portal:
         text = self._pages.get_template(page).render(session=session, **values)
         return HTMLResponse(text, code, headers=HEADERS)
 
+    def foreign(self) -> HTMLResponse:
+        """A page for forms that are not ours."""
+        return self.message(403, "That form did not come from here", "Go back, load the page again and repeat.")
+
     def message(self, code: int, title: str, text: str) -> HTMLResponse:
         """A page that says one thing."""
         return self.render("message.html", None, code=code, title=title, text=text)
-
-
-def router(portal: Portal, caller: Caller) -> APIRouter:
-    """The API's one route, and the pages."""
-    routes = APIRouter()
-    mine = Annotated[Owner, Depends(owner_dependency(caller))]
-
-    @routes.post("/v1/portal-links", status_code=201, tags=["portal"], responses=PROBLEMS)
-    async def create_portal_link(owner: mine, response: Response) -> PortalLink:
-        """A link that signs a browser in at the portal, for the caller's app or account. Open it; pass it to nobody."""
-        response.headers["Cache-Control"] = "no-store"
-        return await portal.link(owner)
-
-    _add_pages(routes, portal)
-    return routes
-
-
-def _add_pages(routes: APIRouter, portal: Portal) -> None:
-    style = (FilePath(__file__).parent / "static" / "portal.css").read_bytes()
-
-    async def seen(request: Request, show: Callable[[Session], Awaitable[Response]]) -> Response:
-        session = await portal.session(request)
-        if session is None:
-            text = "Ask the API for a link: POST /v1/portal-links with your token, and open what it answers."
-            return portal.message(401, "You are not signed in", text)
-        if request.method == "POST" and not await portal.is_ours(request, session):
-            return portal.message(403, "That form did not come from here", "Go back, load the page again and repeat.")
-        try:
-            return await show(session)
-        except Problem as problem:
-            return portal.message(problem.status, "That can't be shown", problem.detail)
-
-    def page(path: str, method: str = "GET") -> Callable[..., Any]:
-        return routes.api_route(f"/portal{path}", methods=[method], include_in_schema=False, response_model=None)
-
-    @page("/style.css")
-    async def styles() -> Response:
-        return Response(style, media_type="text/css", headers={**HEADERS, "Cache-Control": "max-age=3600"})
-
-    @page("/open/{token}")
-    async def ask(token: Token) -> Response:  # noqa: ARG001 - it stays in the address, where the form sends it
-        return portal.render("open.html", None, title="Open the portal")
-
-    @page("/open/{token}", "POST")
-    async def sign_in(token: Token) -> Response:
-        return await portal.sign_in(token)
-
-    @page("/sign-out", "POST")
-    async def sign_out(request: Request) -> Response:
-        return await seen(request, portal.sign_out)
-
-    @page("")
-    async def endpoints(request: Request) -> Response:
-        return await seen(request, portal.endpoints)
-
-    @page("/subscriptions/{subscription_id}")
-    async def endpoint(
-        request: Request,
-        subscription_id: SubscriptionId,
-        status: Annotated[Status | None, Query()] = None,
-        cursor: Annotated[str | None, Query(max_length=500)] = None,
-    ) -> Response:
-        return await seen(request, lambda s: portal.endpoint(s, subscription_id, status=status, cursor=cursor))
-
-    @page("/deliveries/{delivery_id}")
-    async def delivery(request: Request, delivery_id: DeliveryId, resent: Annotated[bool, Query()] = False) -> Response:
-        return await seen(request, lambda s: portal.delivery(s, delivery_id, resent=resent))
-
-    @page("/deliveries/{delivery_id}/resend", "POST")
-    async def resend(request: Request, delivery_id: DeliveryId) -> Response:
-        return await seen(request, lambda s: portal.resend(s, delivery_id))
 
 
 def _time(value: datetime | None) -> str:
