@@ -27,10 +27,6 @@ class Position:
     offsets: Mapping[int, int]
     at: datetime
 
-    def seen(self, partition: int, offset: int) -> bool:
-        """Whether the record at this place lies behind the position."""
-        return offset <= self.offsets.get(partition, -1)
-
     def encode(self) -> str:
         """The position as text that survives an HTTP header."""
         milliseconds = int(self.at.timestamp() * 1000)

@@ -66,14 +66,7 @@ class Recoveries:
             {"_id": subscription.id},
             {
                 "$min": {"cursor": since},
-                "$set": {
-                    "until": now,
-                    "next_at": now,
-                    "claim": None,
-                    "came_back": False,
-                    "app_id": subscription.owner.app_id,
-                    "account_id": subscription.owner.account_id,
-                },
+                "$set": {"until": now, "next_at": now, "claim": None, "came_back": False},
             },
             upsert=True,
         )
