@@ -248,6 +248,10 @@ async def test_a_due_grant_is_claimed_once_and_a_late_holder_writes_nothing(core
     assert await claim(now=later, owner="c", seconds=60) == []
     await core.store.grants.note_health(noted(grant, 5000), token=tokens[0])
     assert await due_at(core, CONTOSO) < later
+    late = next(one for found in claims for one in found)
+    await core.store.grants.release([late], now=later, not_before=later + timedelta(hours=1))
+    assert await due_at(core, CONTOSO) < later
+    assert await claim(now=later, owner="c", seconds=60) == [], "a late holder gave somebody else's lease back"
     await core.store.grants.note_health(noted(grant, 20), token=second.token)
     assert await claim(now=later, owner="c", seconds=60, busy_tenants=(CONTOSO,)) == []
     assert await claim(now=later, owner="c", seconds=60, resting=(CLIENT_IDS[SET],)) == []
