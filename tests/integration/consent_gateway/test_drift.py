@@ -495,6 +495,24 @@ async def test_a_mass_removal_is_seen_by_replicas_that_each_see_a_part_of_it(mak
     assert await cores[0].database["grants"].count_documents({"status": {"$ne": "granted"}}) == 0
 
 
+async def test_a_held_registration_that_goes_on_unbelieved_takes_nothing_away_for_what_it_met_before(
+    core: Core, answers: Answers
+) -> None:
+    """The operator thought the fault mended, long after it began; it was not."""
+    tenants = [tenant(number) for number in range(30)]
+    answers.says = lambda _: GONE
+    await due(core, *tenants)
+    for attempt in range(2):
+        for one in tenants:
+            await core.verification.check("northwind", one, {SET})
+        held = await core.database["registrations"].find_one({})
+        assert (held or {}).get("state") == "open", f"time {attempt}"
+        await core.database["leaving_tenants"].delete_many({})
+        assert await core.breakers.confirm(CLIENT_IDS[SET], until=utc_now())
+        await core.registrations.refresh()
+    assert await core.database["grants"].count_documents({"status": {"$ne": "granted"}}) == 0
+
+
 def _removed(grant: Grant) -> Judgement:
     return Judgement(before=grant, grant=grant, changed=False, outcome=Outcome.NEGATIVE)
 

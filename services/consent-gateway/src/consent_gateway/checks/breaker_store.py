@@ -111,7 +111,15 @@ class BreakerStore:
         return next(names, client_id)
 
     async def confirm(self, client_id: str, *, until: datetime) -> bool:
-        """Close it on an operator's word, and believe removals until then; False where none is open."""
+        """Close it on an operator's word, and believe removals until then; False where none is open.
+
+        Where they are not believed, what was counted against grants before counts no more: it may have been our fault,
+        and if it still is, it holds the registration again instead of taking them away.
+        """
+        if until <= self._clock() and await self._registrations.find_one({"_id": client_id, "state": "open"}):
+            doubted = {"client_id": client_id, "check.negatives": {"$gt": 0}}
+            anew = {"check.negatives": 0, "check.negatives_since": None}
+            await self._grants.update_many(doubted, {"$set": anew})
         closed = await self.close(client_id)
         if closed:
             await self._registrations.update_one({"_id": client_id}, {"$set": {"confirmed_until": until}})
