@@ -225,6 +225,22 @@ async def test_an_endpoint_that_only_fails_for_days_is_disabled_and_one_success_
         await eventually(lambda: _reason(subscriptions, subscription), lambda reason: reason == "failing")
 
 
+async def test_an_endpoint_that_fails_since_today_is_not_disabled_however_often(
+    run_engine: Any, make_receiver: Any, subscribe: Any, subscriptions: SubscriptionStore, deliveries: DeliveryStore
+) -> None:
+    endpoint = await make_receiver(answering(500))
+    subscription = await subscribe(endpoint.url, app_id="search")
+    count = DISABLING_FAILURES * 3
+    async with run_engine(retry_schedule=()) as engine:
+        await engine.intake.deliver(told([notice() for _ in range(count)]))
+        await ended(deliveries, subscription, count=count)
+        assert await _failing_since(subscriptions, subscription) is not None
+    # Stopped, it has noted all that attempts have shown.
+    assert await _reason(subscriptions, subscription) is None
+    found = await deliveries.list_of(subscription.id, status="dead", after=None, limit=100)
+    assert {each.reason for each in found} == {"attempts_exhausted"}
+
+
 async def _failing_since(subscriptions: SubscriptionStore, subscription: Subscription) -> datetime | None:
     return (await subscriptions.by_ids([subscription.id]))[subscription.id].failing_since
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, cast
 
+import pytest
 from pydantic import SecretStr
 
 from notifier.clock import ServerClock
@@ -19,6 +20,7 @@ from notifier.recorder import Recorder
 from notifier.secrets import SecretBox
 from notifier.settings import DeliverySettings, key_bytes
 from notifier.subscriptions import Subscription
+from support.eventually import eventually
 from support.notifying import SECRETS_KEY, new_subscription
 
 
@@ -84,7 +86,7 @@ def subscription(**fields: Any) -> Subscription:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is watched has no event
             await asyncio.sleep(0.005)
 
@@ -160,3 +162,39 @@ async def test_what_the_store_no_longer_holds_back_goes_on_at_once() -> None:
     dispatcher.room.clear()
     dispatcher.follow(of.id, replace(of, version=2, paused=False))
     await until(lambda: len(records.results) == 1)
+
+
+class Holding(Poster):
+    """Keeps what it was given until it is let go, and counts how much that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = self.most = 0
+        self.go = asyncio.Event()
+
+    async def post(self, url: str, **options: Any) -> Attempt:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.go.wait()
+        self.running -= 1
+        return await super().post(url, **options)
+
+
+async def test_so_many_attempts_run_at_once_over_all_endpoints_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    # None becomes slow, however long this takes: a slow one gives its place back.
+    monkeypatch.setattr("notifier.dispatcher.SLOW_SECONDS", 3600.0)
+    poster, records = Holding(), Records()
+    dispatcher, _ = dispatching(poster, records, concurrency=3)
+    dispatcher.accept((each, job(f"{each.id}-{n}")) for each in [subscription() for _ in range(5)] for n in range(2))
+
+    async def running() -> int:
+        return poster.running
+
+    await eventually(running, lambda count: count == 3)
+    poster.go.set()
+
+    async def done() -> int:
+        return len(records.results)
+
+    await eventually(done, lambda count: count == 10)
+    assert poster.most == 3

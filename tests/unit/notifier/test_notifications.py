@@ -17,6 +17,7 @@ from shared.events import (
     RegistrationStatusChanged,
     TenantRemoved,
     TenantUpdated,
+    encode,
 )
 from support.status_events import CONTOSO, GRAPH, OCCURRED, event, status_data, status_event
 
@@ -208,3 +209,19 @@ def test_notices_of_our_own() -> None:
         for version in (3, 3, 4)
     ]
     assert same[0] == same[1] != same[2]
+
+
+def test_nobody_is_told_who_it_was() -> None:
+    """Of people, events hold object ids; neither what is sent nor what is kept for it holds those."""
+    person = TENANT["actor"]["id"]
+    data = [
+        status_data(actor=TENANT["actor"]),
+        TenantUpdated(**TENANT),
+        TenantRemoved(**TENANT, reason="disconnected", apps=("search",)),
+    ]
+    for each in data:
+        happened = event(each)
+        assert person in encode(happened)[1].decode()
+        notice = told(happened)
+        assert person not in repr((notice.data, notice.audiences))
+        assert not any(person in notice.body(reader).decode() for reader in notice.audiences)
