@@ -161,12 +161,17 @@ async def test_a_proxy_that_hangs_is_no_fault_of_the_endpoint(
     assert (state.failing_since, state.trips, state.enabled) == (None, 0, True)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, the proxy gets to answer."""
+    monkeypatch.setattr("notifier.proxying.PROBE_SECONDS", 4.0)
+
+
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("hangs_at", ["hooks.test", "http://hooks.test"], ids=["tunnel", "plain"])
 async def test_an_endpoint_that_hangs_behind_a_proxy_that_answers_is_its_own_fault(
-    hangs_at: str, way: Way, run_engine: Any, subscribe: Any, deliveries: Any, monkeypatch: pytest.MonkeyPatch
+    hangs_at: str, way: Way, run_engine: Any, subscribe: Any, deliveries: Any
 ) -> None:
-    # However slow this machine is, the proxy gets to answer.
-    monkeypatch.setattr("notifier.proxying.PROBE_SECONDS", 4.0)
     way.proxy.hangs_at = hangs_at
     url = URL if hangs_at == "hooks.test" else "http://hooks.test/"
     errors, state = await attempts_through(way.proxy.url, run_engine, subscribe, deliveries, url)
