@@ -19,7 +19,7 @@ async def told_of(core: Core, told: AsyncIterator[str]) -> list[str]:
     marked: dict[str, Any] = {"from_account": "northwind", "tenant_id": MARK}
     await core.database["transfers"].insert_one(marked)
     found = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for tenant_id in told:
             if tenant_id == MARK:
                 break

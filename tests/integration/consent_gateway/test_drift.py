@@ -174,7 +174,7 @@ async def test_a_set_that_left_the_catalogue_is_checked_by_what_was_consented_to
     core.catalog.activate(Catalog(version=99, sets=others, apps=core.catalog.apps))
     assert SET not in core.catalog.sets
     async with background(monitor=core.monitor.run()):
-        await eventually(lambda: none_due(core), within=10, what="checks")
+        await eventually(lambda: none_due(core), within=60, what="checks")
     assert {(await there(core, one)).status for one in tenants} == {Status.GRANTED}
     assert (answers.clients, sorted(answers.finds)) == ({CLIENT_IDS[SET]}, sorted(tenants))
 
@@ -185,7 +185,7 @@ async def test_a_grant_of_an_unknown_registration_waits_and_holds_nobody_up(core
     await seed(core, [replace(one, client_id=None, permission_set_id="long-gone") for one in orphans])
     await due(core, CONTOSO)
     async with background(monitor=core.monitor.run()):
-        await eventually(lambda: none_due(core), within=10, what="checks")
+        await eventually(lambda: none_due(core), within=60, what="checks")
     assert answers.finds == [CONTOSO]
     errors = await core.database["grants"].distinct("check.error")
     assert "unknown_registration" in errors
@@ -202,7 +202,7 @@ async def test_an_answer_nobody_thought_of_is_not_asked_for_in_a_loop(core: Core
     answers.says = says
     await due(core, poison, *[tenant(number) for number in range(5)])
     async with background(monitor=core.monitor.run()):
-        await eventually(lambda: none_due(core), within=10, what="checks")
+        await eventually(lambda: none_due(core), within=60, what="checks")
     assert answers.finds.count(poison) == 1
     document = await core.database["grants"].find_one({"tenant_id": poison})
     assert document is not None
@@ -212,12 +212,13 @@ async def test_an_answer_nobody_thought_of_is_not_asked_for_in_a_loop(core: Core
 
 async def test_nobody_is_asked_again_before_entra_wants_to_be(core: Core, answers: Answers) -> None:
     answers.says = lambda _: Finding(roles={}, unanswered="transient: AADSTS90055", retry_after=600)
+    begun = utc_now()
     await due(core, CONTOSO)
     async with background(monitor=core.monitor.run()):
-        await eventually(lambda: none_due(core), within=10, what="a check")
+        await eventually(lambda: none_due(core), within=60, what="a check")
     after = (await there(core)).health
     assert after.not_before is not None
-    assert after.not_before > utc_now() + timedelta(seconds=590)
+    assert after.not_before > begun + timedelta(seconds=599)
     await core.store.grants.check_now("northwind", CONTOSO, SET, now=utc_now())
     await core.store.grants.check_soon(CONTOSO, [SET], by=utc_now())
     assert (await there(core)).health.next_at == after.not_before
@@ -270,7 +271,7 @@ async def test_a_person_who_waits_does_not_make_us_ask_a_busy_entra_again(core: 
     answers.says = lambda _: Finding(roles={}, unanswered="transient: AADSTS90055", retry_after=600)
     await due(core, CONTOSO)
     await core.database["grants"].update_one({}, {"$set": {"entra": "verifying"}})
-    await asyncio.wait_for(core.verification.settle("northwind", CONTOSO, [SET], seconds=30), timeout=10)
+    await asyncio.wait_for(core.verification.settle("northwind", CONTOSO, [SET], seconds=60), timeout=50)
     assert answers.finds == [CONTOSO]
 
 
@@ -332,14 +333,14 @@ async def test_a_refused_registration_stops_the_storm_and_its_end_lets_checks_go
             found: dict[str, Any] | None = await cores[0].database["registrations"].find_one({})
             return found or {}
 
-        await eventually(breaker, lambda one: one.get("state") == "open", within=10, what="the breaker")
+        await eventually(breaker, lambda one: one.get("state") == "open", within=60, what="the breaker")
 
         async def fine_checked() -> bool:
             return set(fine) <= set(answers.finds)
 
-        await eventually(fine_checked, within=10, what="checks of the other registration")
+        await eventually(fine_checked, within=60, what="checks of the other registration")
         homes = answers.homes
-        await eventually(lambda: _is(lambda: answers.homes >= homes + 3), within=10, what="tries at home")
+        await eventually(lambda: _is(lambda: answers.homes >= homes + 3), within=60, what="tries at home")
         # What was on its way when it opened was asked about; the rest never was, and nothing is claimed anew.
         assert len(set(answers.finds) & set(ours)) < len(ours)
         assert await cores[0].database["grants"].count_documents({"status": {"$ne": "granted"}}) == 0
@@ -347,7 +348,7 @@ async def test_a_refused_registration_stops_the_storm_and_its_end_lets_checks_go
 
         answers.says = lambda _: Finding(roles=roles, full=False)
         answers.home_says = Home.WORKS
-        await eventually(breaker, lambda one: one.get("state") == "closed", within=10, what="its end")
+        await eventually(breaker, lambda one: one.get("state") == "closed", within=60, what="its end")
         # What is overdue by then is due little by little.
         times = await cores[0].database["grants"].distinct("check.next_at", {"check.last_at": None})
         assert all(isinstance(one, datetime) for one in times)
@@ -441,8 +442,8 @@ async def test_a_mass_removal_waits_for_an_operator(
             found = await core.database["registrations"].find_one({})
             return found["why"] if found is not None and found["state"] == "open" else None
 
-        await eventually(state, lambda why: why == "mass_removal", within=10, what="the breaker")
-        await eventually(lambda: _is(lambda: CLIENT_IDS[SET] in core.registrations.resting), within=5)
+        await eventually(state, lambda why: why == "mass_removal", within=60, what="the breaker")
+        await eventually(lambda: _is(lambda: CLIENT_IDS[SET] in core.registrations.resting), within=60)
     assert await core.database["grants"].count_documents({"status": "granted"}) == len(tenants)
     assert await told(core) == [("working", "held", None)]
     wanted = gateway.settings(mongo_url=mongo_url, database=mongo_database)

@@ -265,7 +265,7 @@ class Stream:
         self._lines = answer.aiter_lines()
 
     async def next(self) -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for line in self._lines:
                 if line.startswith("event: "):
                     return line.removeprefix("event: ")

@@ -35,7 +35,7 @@ async def test_names_of_tenants_are_not_markup(sample: Sample) -> None:
 
 
 async def test_an_open_page_is_told_of_a_push(sample: Sample) -> None:
-    async with sample.http.stream("GET", "/events") as stream, asyncio.timeout(10):
+    async with sample.http.stream("GET", "/events") as stream, asyncio.timeout(60):
         lines = stream.aiter_lines()
         assert await anext(lines) == "event: changed"
         first = await anext(lines)

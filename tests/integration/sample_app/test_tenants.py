@@ -40,7 +40,7 @@ def document(tenant_id: str, *, revision: int, usable: bool = True, **grant: Any
 
 
 async def heard(changes: AsyncIterator[None]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await anext(changes)
 
 
