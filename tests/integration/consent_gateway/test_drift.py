@@ -292,7 +292,7 @@ async def test_checks_of_one_tenant_share_one_question_and_never_an_older_answer
     others = [asyncio.create_task(core.verification.check("northwind", CONTOSO, {SET})) for _ in range(10)]
 
     async def met() -> bool:
-        turn: Any = core.verification._turns.get(CONTOSO)
+        turn: Any = core.verification._rounds._turns.get(CONTOSO)
         return len(answers.finds) > 1 or bool(turn is not None and turn._waiters)
 
     await eventually(met, within=30, what="a second check")

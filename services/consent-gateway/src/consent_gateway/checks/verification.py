@@ -6,10 +6,9 @@ neither changed nor checked since, and still under the lease of whoever asked.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import random
-from weakref import WeakValueDictionary
 
 import structlog
 from prometheus_client import Counter
@@ -18,6 +17,7 @@ from consent_gateway.catalog.model import Catalog, Resource
 from consent_gateway.checks.checks import Finding, Judgement, Organization, Outcome, judge
 from consent_gateway.checks.neighbours import Changes, Grants, Prober
 from consent_gateway.checks.registrations import Registrations
+from consent_gateway.checks.rounds import Rounds
 from consent_gateway.checks.schedule import Rules, is_full_due, name_again
 from consent_gateway.grants.grants import Entra, Grant
 from shared.events import Actor
@@ -38,14 +38,6 @@ class Checked:
 
     busy: bool
     leased: tuple[Grant, ...]
-
-
-@dataclass(kw_only=True)
-class _Round:
-    """A check that hasn't begun: who asks for it meanwhile shares it."""
-
-    set_ids: set[str] = field(default_factory=set)
-    task: "asyncio.Task[list[Judgement]] | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +75,7 @@ class Verification:
         self._committed = committed
         self._clock = clock
         self._settling: set[asyncio.Task[None]] = set()
-        self._rounds: dict[tuple[str, str], _Round] = {}
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._rounds: Rounds[list[Judgement]] = Rounds()
 
     async def settle(self, account_id: str, tenant_id: str, set_ids: Sequence[str], *, seconds: float) -> None:
         """Verify what was just accepted, for as long as a person may wait; never raises, since the consent stands."""
@@ -125,21 +116,13 @@ class Verification:
         Raises:
             PyMongoError: what was found could not be written; nothing is lost but the asking.
         """
-        key = (account_id, tenant_id)
-        following = self._rounds.setdefault(key, _Round())
-        following.set_ids |= set_ids
-        if following.task is None:
-            following.task = asyncio.create_task(self._run(key, following))
-            following.task.add_done_callback(_seen)
-        judged = await asyncio.shield(following.task)
-        return [one.grant for one in judged if one.grant.permission_set_id in set_ids]
 
-    async def _run(self, key: tuple[str, str], this: _Round) -> list[Judgement]:
-        async with self._turn(key[1]):
-            # From here on it is under way, and who comes now begins another one.
-            del self._rounds[key]
-            grants = [g for g in await self._grants.grants_on(*key) if g.live and g.permission_set_id in this.set_ids]
-            return await self._check_all(grants, {})
+        async def look(wanted: set[str]) -> list[Judgement]:
+            grants = await self._grants.grants_on(account_id, tenant_id)
+            return await self._check_all((one for one in grants if one.live and one.permission_set_id in wanted), {})
+
+        judged = await self._rounds.join(account_id, tenant_id, set_ids, look)
+        return [one.grant for one in judged if one.grant.permission_set_id in set_ids]
 
     async def check_claimed(self, claimed: Sequence[Grant], tokens: Mapping[str, int]) -> Checked:
         """Check grants of one account on one tenant under the leases whose tokens these are, by permission set.
@@ -147,17 +130,13 @@ class Verification:
         Raises:
             PyMongoError: as ``check``.
         """
-        async with self._turn(claimed[0].tenant_id):
+        async with self._rounds.turn(claimed[0].tenant_id):
             judged = await self._check_all(claimed, tokens)
         errors = [one.grant.health.error or "" for one in judged]
         return Checked(
             busy=any(error.startswith(("transient", "graph")) for error in errors),
             leased=tuple(one.before for one in judged if one.changed),
         )
-
-    def _turn(self, tenant_id: str) -> asyncio.Lock:
-        # Whoever waits keeps the lock alive, so that memory doesn't grow with the tenants ever seen.
-        return self._turns.setdefault(tenant_id, asyncio.Lock())
 
     async def _check_all(self, grants: Iterable[Grant], tokens: Mapping[str, int]) -> list[Judgement]:
         groups: dict[str, list[Grant]] = {}
@@ -285,12 +264,6 @@ class Verification:
         if fresh or others or organization is not None:
             self._committed()
         return {grant.permission_set_id: grant for grant in written}
-
-
-def _seen(done: "asyncio.Task[list[Judgement]]") -> None:
-    """An error is seen even where nobody waits any more."""
-    if not done.cancelled():
-        done.exception()
 
 
 def _ask_name_again(judgement: Judgement, finding: Finding, now: datetime) -> Judgement:
