@@ -3,22 +3,26 @@
 import asyncio
 import os
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import structlog
 from aiohttp.abc import AbstractResolver
 
+from entra_sandbox.certificates import prepare
 from notifier.addresses import RefusedUrl
 from notifier.resolving import Resolver
 from notifier.sender import Sender
 from notifier.settings import DeliverySettings
 from support.names import Names
 from support.notifying import SECRETS_KEY
-from support.webhooks import Received, answering, endless, in_turn, reset
+from support.webhooks import Received, answering, endless, in_turn, receiver, reset
 
 Opened = Callable[..., AbstractAsyncContextManager[Sender]]
 
@@ -95,6 +99,23 @@ async def test_a_public_name_is_taken_and_an_unknown_one_is_not() -> None:
     async with opened() as sender:
         with pytest.raises(RefusedUrl, match="resolved"):
             await sender.check("https://no-such-host.invalid/hook")
+
+
+async def test_an_endpoint_has_to_show_a_certificate_for_its_name_by_a_trusted_authority(tmp_path: Path) -> None:
+    files = prepare(tmp_path, ["hooks.test"])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files.certificate, files.key)
+    async with receiver(tls=context) as endpoint:
+        port = urlsplit(endpoint.url).port
+        for host, bundle, error in (
+            ("hooks.test", None, "tls_error"),
+            ("other.test", str(files.ca), "tls_error"),
+            ("hooks.test", str(files.ca), None),
+        ):
+            async with opened(Names("127.0.0.1"), allow_private_networks=True, ca_bundle=bundle) as sender:
+                attempt = await sender.post(f"https://{host}:{port}/", body=b"{}", headers={"webhook-id": host})
+            assert (host, bundle is None, attempt.error) == (host, bundle is None, error)
+        assert endpoint.ids() == ["hooks.test"]
 
 
 async def test_proxies_of_the_environment_are_not_asked(make_receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
