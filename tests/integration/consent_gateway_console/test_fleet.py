@@ -15,7 +15,7 @@ from pymongo.errors import AutoReconnect
 from consent_gateway.core import utc_now
 from consent_gateway.web import console_many
 from consent_gateway.web.many import MOST_CHECKED
-from shared.events import PermissionBlocked, PermissionRevoked
+from shared.events import HeldApp, PermissionBlocked, PermissionRevoked
 from support.consent_events import CONTOSO, FABRIKAM, grant_event
 from support.fleet_site import FleetSite, fleet_site
 from support.gateway import OPERATOR
@@ -64,6 +64,20 @@ async def test_the_fleet_is_counted_and_listed(fleet: FleetSite) -> None:
     assert f'href="{FLEET}?set={DIRECTORY}&amp;status=not_consented#tenants">1</a>' in page.text
     # Somebody who only reads is offered nothing to do.
     assert "<button" not in page.text.partition("</header>")[2].replace('<button class="button primary">Filter', "")
+
+
+async def test_a_limited_app_that_uses_another_tenant_is_moved_from_the_list(fleet: FleetSite) -> None:
+    held = (HeldApp(app_id="mobile-security", tenant_id=FABRIKAM, epoch=2),)
+    await write(fleet.registry, grant_event(revision=3, held_apps=held))
+    here = f'href="{SCREEN}/tenants/{CONTOSO}"'
+    for visit, manages, moves in (
+        (await fleet.visit("operator"), True, True),
+        (await fleet.visit("viewer"), True, False),
+        (await fleet.visit("staff", "contoso"), False, False),
+    ):
+        page = await visit.get(FLEET)
+        assert "Mobile Security uses another tenant." in shown(page)
+        assert (here in page.text, "Move it here" in page.text) == (manages, moves)
 
 
 async def test_filters_choose_what_is_listed_and_what_is_downloaded(fleet: FleetSite) -> None:
