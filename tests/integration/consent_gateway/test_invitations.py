@@ -10,6 +10,7 @@ import pytest
 from consent_gateway.consent.attempts import Asked, Ended, Phase, Redirect, Requester
 from consent_gateway.consent.invited import InvitationStatus
 from consent_gateway.consent.legs import hashed
+from consent_gateway.consent.starts import MOST_OPEN
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.grants import Status
@@ -217,3 +218,17 @@ async def test_the_console_of_the_same_browser_cannot_finish_an_invitation_nor_t
     claim = [("admin_consent", "True"), ("tenant", CONTOSO), ("state", state)]
     with pytest.raises(Refused, match="other_browser"):
         await core.consent.callback(claim, person=None, session_hash=None, guest=guest.guest)
+
+
+async def test_a_link_that_went_to_many_is_followed_by_a_bounded_number_at_once(
+    core: Core, visitor: Visitor, entra: EntraSandbox
+) -> None:
+    """Opening costs nothing; each sign-in that is begun is an attempt, and a request to Entra."""
+    _, guest = await invited(core, visitor)
+    for number in range(MOST_OPEN):
+        await core.flow.invitations.begin(guest.token, guest=f"guest-{number}")
+    asked = len(await entra.requests())
+    with pytest.raises(Refused, match="too_many"):
+        await core.flow.invitations.begin(guest.token, guest="one more")
+    assert await core.database["attempts"].count_documents({}) == MOST_OPEN
+    assert len(await entra.requests()) == asked
