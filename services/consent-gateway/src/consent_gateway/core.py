@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from consent_gateway.catalog.file import load_catalog, read_catalog
+from consent_gateway.catalog.file import load_content
 from consent_gateway.catalog.model import ActiveCatalog
 from consent_gateway.catalog.reevaluation import Reevaluation
 from consent_gateway.catalog.versions import CatalogVersions
@@ -79,9 +79,8 @@ class Core:
             CatalogError, CredentialError: a file that a setting names can't be used; the message is one line.
         """
         # What this replica's file says, until the database says what is active.
-        catalog = ActiveCatalog(
-            load_catalog(settings.catalog.path, settings.catalog.client_ids), return_urls=settings.catalog.return_urls
-        )
+        own, says = load_content(settings.catalog.path, settings.catalog.client_ids)
+        catalog = ActiveCatalog(says, return_urls=settings.catalog.return_urls)
         entra = Entra.of(settings.entra, catalog)
         database = mongo.connect(settings.mongo)
         owner = f"{NAME}-{secrets.token_hex(4)}"
@@ -124,7 +123,7 @@ class Core:
             committed=relay.poke,
             clock=utc_now,
         )
-        versions = CatalogVersions(database, read_catalog(settings.catalog.path), catalog, settings.catalog.client_ids)
+        versions = CatalogVersions(database, own, catalog, settings.catalog.client_ids)
         return cls(
             catalog=catalog,
             versions=versions,

@@ -155,9 +155,14 @@ def load_catalog(path: Path | None, client_ids: Mapping[str, str]) -> Catalog:
     Raises:
         CatalogError: the file can't be read, has another form, or refers to what isn't there.
     """
+    return load_content(path, client_ids)[1]
+
+
+def load_content(path: Path | None, client_ids: Mapping[str, str]) -> tuple[CatalogContent, Catalog]:
+    """What the file says, and its catalogue, from one reading of it; as ``load_catalog``."""
     content = read_catalog(path)
     try:
-        return content.catalog(client_ids)
+        return content, content.catalog(client_ids)
     except CatalogError as error:
         raise CatalogError(f"{_name(path)}: {error}") from None
 
