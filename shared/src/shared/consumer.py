@@ -4,7 +4,8 @@ FastStream's acknowledgement policies either lose failed records or repeat a bad
 foreign headers before any policy applies (see docs/decisions). So the policy here is MANUAL with a parser and a
 decoder that can't fail: the handler classifies every record itself, dead letters are written first, then the offsets
 of exactly the records handled are committed, and any infrastructure failure rewinds. What the client can't even read is
-looked after by ``polling``.
+looked after by ``polling``; how many batches are under way at once, and what becomes of those behind one that fails, by
+``batches``.
 """
 
 import asyncio
@@ -13,20 +14,22 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import IllegalStateError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from faststream.kafka.annotations import KafkaMessage
+from faststream.kafka.message import KafkaMessage
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 from prometheus_client import Counter, Gauge
 
 from shared.backoff import Backoff
+from shared.batches import Batches
+from shared.commits import Commits
 from shared.dead_letters import DeadLetter, DeadLetters
 from shared.kafka import Publisher, client_options
 from shared.polling import Polling
@@ -62,9 +65,12 @@ KeepPositions = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
 class BatchConsumer:
     """Consumes one topic for one group until cancelled, in ``loops`` consumers that share the group's partitions.
 
-    Two loops keep two batches in flight while each key stays in order, because a partition belongs to one loop.
+    Two loops keep two batches in flight while each key stays in order, because a partition belongs to one loop. With
+    ``in_flight``, ``handle`` is called for so many batches of a loop at once, in their order; what order their effects
+    need is then the service's to keep.
     ``starting_positions`` is asked at every assignment; an offset it names beats the one committed by the group.
-    ``keep_positions`` is told the next offsets once a batch and its dead letters are durable, before the commit.
+    ``keep_positions`` is told the next offsets once a batch and its dead letters are durable; the group's offsets then
+    follow a moment later, since it is the service's own that count.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class BatchConsumer:
         handle: BatchHandler,
         publisher: Publisher,
         loops: int = 2,
+        in_flight: int = 1,
         max_records: int = 500,
         starting_positions: StartingPositions | None = None,
         keep_positions: KeepPositions | None = None,
@@ -85,6 +92,7 @@ class BatchConsumer:
         self._group = group
         self._handle = handle
         self._loops = loops
+        self._in_flight = in_flight
         self._max_records = max_records
         self._starting_positions = starting_positions
         self._keep_positions = keep_positions
@@ -112,6 +120,9 @@ class BatchConsumer:
             finally:
                 if broker is not None:
                     await _stop(broker)
+                for listener in self._listeners:
+                    await listener.batches.close()
+                    await listener.commits.close()
                 self._forget(self._measured)
             if self._handled or monotonic() - begun > STARTED_WELL_SECONDS:
                 # Each start rebalances the whole group: one that only starts, and ends again, has to slow down.
@@ -149,6 +160,8 @@ class BatchConsumer:
             metadata_max_age_ms=METADATA_MS,
             consumer_only=True,
             ack_policy=AckPolicy.MANUAL,
+            # Injecting the handler's argument would cost each batch two changes of thread.
+            apply_types=False,
             logger=logging.getLogger("faststream"),
         )
         self._listeners = [self._listener() for _ in range(self._loops)]
@@ -174,72 +187,59 @@ class BatchConsumer:
         return broker
 
     def _listener(self) -> "_Assigned":
-        settled = asyncio.Event()
-        polling = Polling(
+        listener = _Assigned(self._starting_positions, left=self._left)
+        backoff = Backoff()
+        listener.batches = Batches(
+            most=self._in_flight,
+            handle=self._make_durable,
+            advance=partial(self._settled, listener, backoff),
+            rewind=partial(self._rewind, listener, backoff),
+        )
+        listener.polling = Polling(
             self._topic.name,
             max_records=self._max_records,
             idle_seconds=IDLE_SECONDS,
-            settled=settled,
-            skip=self._skip,
+            settled=listener.settled,
+            handled=listener.batches.idle,
+            skip=partial(self._skip, listener),
             stuck=self._measure,
         )
-        return _Assigned(self._starting_positions, settled=settled, polling=polling, left=self._left)
+        return listener
 
-    def _batch_handler(self, listener: "_Assigned") -> Callable[[KafkaMessage], Awaitable[None]]:
-        backoff = Backoff()
-
-        async def on_batch(message: KafkaMessage) -> None:
-            consumer: Any = message.consumer
-            records: Sequence[ConsumerRecord[bytes, bytes]] = message.raw_message
+    def _batch_handler(self, listener: "_Assigned") -> Callable[[Any], Awaitable[None]]:
+        async def on_batch(records: Any) -> None:  # noqa: ANN401 - FastStream would make a model of the type
             if self._starting_positions is not None:
                 await listener.settled.wait()
-                records = await _still_current(consumer, records)
-            if records:
-                await self._on_batch(consumer, records, listener, backoff)
+            # Nothing escapes from there: under MANUAL an escaping exception skips the batch for good.
+            await listener.batches.add(listener.subscriber.consumer, records)
 
         return on_batch
 
-    async def _on_batch(
+    async def _make_durable(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
+        await self._dead_letters.bury(await self._handle(records))
+
+    async def _settled(
         self,
-        consumer: AIOKafkaConsumer,
-        records: Sequence[ConsumerRecord[bytes, bytes]],
         listener: "_Assigned",
         backoff: Backoff,
+        consumer: AIOKafkaConsumer,
+        after: Mapping[TopicPartition, int],
+        count: int,
     ) -> None:
-        first: dict[TopicPartition, int] = {}
-        after: dict[TopicPartition, int] = {}
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
-            first.setdefault(partition, record.offset)
-            after[partition] = record.offset + 1
-        try:
-            dead = await self._handle(records)
-            await self._dead_letters.bury(dead)
-            await self._advance(consumer, after)
-        except asyncio.CancelledError as error:
-            # Cancelled by us: stop. Cancelled somewhere below: a failure like any other; raised on, it would end the
-            # loop silently.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            await self._rewind(consumer, first, error, listener, backoff)
-            return
-        except Exception as error:  # noqa: BLE001 - under MANUAL an escaping exception skips the batch for good
-            await self._rewind(consumer, first, error, listener, backoff)
-            return
+        await self._advance(listener, consumer, after)
         backoff.reset()
         self._handled = True
         listener.failing = None
-        RECORDS.labels(self._topic.name, self._group).inc(len(records))
+        RECORDS.labels(self._topic.name, self._group).inc(count)
         self._measure(consumer, after)
 
     async def _rewind(
         self,
-        consumer: AIOKafkaConsumer,
-        first: dict[TopicPartition, int],
-        error: BaseException,
         listener: "_Assigned",
         backoff: Backoff,
+        consumer: AIOKafkaConsumer,
+        first: Mapping[TopicPartition, int],
+        error: BaseException,
     ) -> None:
         delay = backoff.next()
         BATCH_FAILURES.labels(self._topic.name, self._group).inc()
@@ -257,23 +257,29 @@ class BatchConsumer:
             consumer.seek(partition, first[partition])
         # What was taken away by a rebalance is somebody else's to do, and says nothing about this member any more.
         listener.failing = type(error).__name__ if owned else None
-        listener.polling.idle.set()
+        listener.batches.idle.set()
         await asyncio.sleep(delay)
 
-    async def _advance(self, consumer: AIOKafkaConsumer, after: Mapping[TopicPartition, int]) -> None:
+    async def _advance(
+        self, listener: "_Assigned", consumer: AIOKafkaConsumer, after: Mapping[TopicPartition, int]
+    ) -> None:
         """Everything before these offsets is durable."""
         if self._keep_positions is not None:
             await self._keep_positions(after)
+            listener.commits.put(consumer, after)
+            return
         owned = consumer.assignment()
         commit = {partition: offset for partition, offset in after.items() if partition in owned}
         if commit:
             await consumer.commit(commit)
 
-    async def _skip(self, consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int, reason: str) -> None:
+    async def _skip(
+        self, listener: "_Assigned", consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int, reason: str
+    ) -> None:
         """Give up an offset that can't be read: its dead letter says where it lies."""
         await self._dead_letters.bury_unread(partition, offset, reason)
         after = {partition: offset + 1}
-        await self._advance(consumer, after)
+        await self._advance(listener, consumer, after)
         if partition in consumer.assignment():
             consumer.seek(partition, offset + 1)
         self._handled = True
@@ -305,19 +311,19 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
         self,
         starting_positions: StartingPositions | None,
         *,
-        settled: asyncio.Event,
-        polling: Polling,
         left: Callable[[AIOKafkaConsumer, set[TopicPartition]], None],
     ) -> None:
         self.subscriber: Any = None
-        self.settled = settled
-        self.polling = polling
+        self.settled = asyncio.Event()
+        self.commits = Commits()
+        self.batches: Batches
+        self.polling: Polling
         self.failing: str | None = None
         self._starting_positions = starting_positions
         self._left = left
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002 - its interface
-        """Finish the batch in flight, then hold back what was fetched.
+        """Finish the batches in flight, then hold back what was fetched.
 
         What takes longer is handled again by the next owner: a late commit is guarded by the assignment, a late effect
         by its idempotence.
@@ -325,6 +331,8 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka shi
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HANDOVER_SECONDS):
                 await self.polling.idle.wait()
+                await self.batches.idle.wait()
+                await self.commits.flush(self.subscriber.consumer)
         self.settled.clear()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
@@ -355,24 +363,9 @@ async def _parse(message: tuple[ConsumerRecord[bytes, bytes], ...], original: An
     return parsed
 
 
-async def _still_current(
-    consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord[bytes, bytes]]
-) -> Sequence[ConsumerRecord[bytes, bytes]]:
-    """The records without those fetched before their partition was taken away or moved to another position.
-
-    aiokafka fetches from the group's offsets as soon as it has partitions, while the service still looks up its own.
-    """
-    last = {TopicPartition(record.topic, record.partition): record.offset for record in records}
-    current: set[TopicPartition] = set()
-    for partition, offset in last.items():
-        with contextlib.suppress(IllegalStateError):
-            if await consumer.position(partition) > offset:
-                current.add(partition)
-    return [record for record in records if TopicPartition(record.topic, record.partition) in current]
-
-
-async def _decode(message: KafkaMessage) -> None:
-    """Records are decoded one by one by the handler."""
+async def _decode(message: KafkaMessage) -> Any:  # noqa: ANN401 - whatever was taken
+    """The records as they are: they are decoded one by one by the handler."""
+    return message.raw_message
 
 
 async def _until_a_task_ends(broker: KafkaBroker) -> None:

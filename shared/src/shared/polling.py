@@ -55,6 +55,7 @@ class Polling:
         max_records: int,
         idle_seconds: float,
         settled: asyncio.Event,
+        handled: asyncio.Event,
         skip: Skip,
         stuck: Stuck,
     ) -> None:
@@ -62,9 +63,10 @@ class Polling:
         self._max_records = max_records
         self._idle_seconds = idle_seconds
         self._settled = settled
+        self._handled = handled
         self._skip = skip
         self._stuck = stuck
-        # Whether nothing is taken that isn't handled yet; FastStream asks again once it is.
+        # Whether nothing is taken that isn't handed over yet; FastStream asks again once it is.
         self.idle = asyncio.Event()
         self.idle.set()
         self._turn = 0
@@ -165,6 +167,9 @@ class Polling:
         # Nothing before it is left, so the position is that of the record itself.
         try:
             offset = await consumer.position(partition)
+            await self._handled.wait()
+            if await consumer.position(partition) != offset:
+                return  # what was taken before it failed, and comes first
             if isinstance(error, UnicodeDecodeError):
                 await self._skip(consumer, partition, offset, "a header name in its record batch is not UTF-8")
                 trouble.reason = None

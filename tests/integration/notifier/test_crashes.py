@@ -29,8 +29,9 @@ def news() -> list[Event]:
 
 @pytest.mark.parametrize("window", [*WINDOWS, "while rows are claimed"])
 async def test_every_event_reaches_every_subscriber(window: str, stage: Any, doom: Any, kafka_group: str) -> None:
-    # Rows are claimed where a first attempt has failed.
-    answer = in_turn(answering(500), answering(204)) if window in LATER_WINDOWS else None
+    # Rows are claimed, and results recorded apart from them, where a first attempt has failed.
+    failing = window in LATER_WINDOWS or window == "after it is recorded"
+    answer = in_turn(answering(500), answering(204)) if failing else None
     endpoints = [await stage.make_receiver(answer) for _ in range(3)]
     subscriptions = [await stage.subscribe(endpoint.url, app_id="search") for endpoint in endpoints]
     events = news()
@@ -88,8 +89,9 @@ async def test_an_owner_is_told_of_what_was_disabled_by_a_process_that_died_over
     async with stage.start(group=f"{kafka_group}-successor"):
         # Everything the other endpoint would have got anyway, and the news of the first.
         await eventually(partial(ids_at, other), lambda ids: len(ids) == EVENTS + 1, within=60)
+        # Those that were sent before their rows were durable have none: they are like what comes while it is off.
         await eventually(
-            partial(states_of, stage.deliveries, disabled.id), lambda states: set(states) == {"dead"}, within=60
+            partial(states_of, stage.deliveries, disabled.id), lambda states: set(states) <= {"dead"}, within=60
         )
         later = datetime.now(UTC) + timedelta(minutes=5)
         await eventually(

@@ -13,7 +13,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from launcher.kafka import EmbeddedKafka
 from shared.backoff import Backoff
-from shared.consumer import LAG, BatchConsumer, DeadLetter
+from shared.consumer import BATCH_FAILURES, LAG, BatchConsumer, DeadLetter
 from shared.kafka import Publisher
 from shared.settings import KafkaSettings
 from shared.topics import Topic, dead_letter_topic
@@ -45,10 +45,22 @@ async def consuming(
     group: str,
     handler: Callable[[Records], Awaitable[Sequence[DeadLetter]]],
     starting: Callable[[set[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]] | None = None,
+    *,
+    keep: Callable[[Mapping[TopicPartition, int]], Awaitable[None]] | None = None,
+    in_flight: int = 1,
+    max_records: int = 500,
 ) -> AsyncIterator[BatchConsumer]:
     publisher = Publisher(settings, client_id="test-dlq")
     consumer = BatchConsumer(
-        settings, topic=topic, group=group, handle=handler, publisher=publisher, starting_positions=starting
+        settings,
+        topic=topic,
+        group=group,
+        handle=handler,
+        publisher=publisher,
+        starting_positions=starting,
+        keep_positions=keep,
+        in_flight=in_flight,
+        max_records=max_records,
     )
     task = asyncio.create_task(consumer.run())
     try:
@@ -118,6 +130,32 @@ async def test_a_failed_batch_is_handled_again_and_never_skipped(
     assert set(handler.handled) == {str(n).encode() for n in range(40)}
 
 
+async def test_many_batches_under_way_lose_nothing(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str
+) -> None:
+    """With a store that fails now and then: what is taken again comes with all that was behind it."""
+    durable: set[tuple[int, int]] = set()
+    calls = 0
+
+    async def handler(records: Records) -> Sequence[DeadLetter]:
+        nonlocal calls
+        calls += 1
+        number = calls
+        # The later ones are done sooner.
+        await asyncio.sleep(0.05 / (number % 4 + 1))
+        if number % 7 == 3:
+            raise RuntimeError("store down")
+        durable.update((record.partition, record.offset) for record in records)
+        return []
+
+    async with consuming(kafka_settings, topic, kafka_group, handler, in_flight=4, max_records=5) as consumer:
+        await send(kafka_settings, topic, [str(n).encode() for n in range(120)])
+        await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 120, within=60)
+        await eventually(lambda: is_ready(consumer), within=30)
+    there = await records_on(kafka_settings.bootstrap_servers, topic.name)
+    assert durable == {(record.partition, record.offset) for record in there}
+
+
 async def test_a_failing_store_shows_in_readiness(
     kafka_settings: KafkaSettings, topic: Topic, kafka_group: str
 ) -> None:
@@ -160,6 +198,41 @@ async def test_positions_of_the_service_beat_those_of_the_group(
     async with consuming(kafka_settings, topic, kafka_group, handler, starting):
         await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 10, within=30)
     assert handled == {(partition, offset) for partition, offset in there if offset >= 1}
+
+
+async def test_who_keeps_positions_of_its_own_waits_for_no_commit_and_repeats_nothing_when_one_fails(
+    kafka_settings: KafkaSettings, topic: Topic, kafka_group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, failures = AIOKafkaConsumer.commit, 2
+    kept: dict[TopicPartition, int] = {}
+
+    async def failing(self: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise ConnectionError("no coordinator")
+        await commit(self, offsets)
+
+    async def starting(partitions: set[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return {partition: kept.get(partition, 0) for partition in partitions}
+
+    async def keep(positions: Mapping[TopicPartition, int]) -> None:
+        kept.update(positions)
+
+    async def handled() -> int:
+        return sum(kept.values())
+
+    monkeypatch.setattr(AIOKafkaConsumer, "commit", failing)
+    handler = Handler()
+    async with consuming(kafka_settings, topic, kafka_group, handler, starting, keep=keep, max_records=1) as consumer:
+        await eventually(lambda: is_ready(consumer), within=30)
+        batches = BATCH_FAILURES.labels(topic.name, kafka_group)._value.get()
+        await send(kafka_settings, topic, [str(n).encode() for n in range(40)])
+        await eventually(handled, lambda done: done == 40, within=30)
+        await eventually(lambda: committed(kafka_settings, topic, kafka_group), lambda done: done == 40, within=30)
+        assert BATCH_FAILURES.labels(topic.name, kafka_group)._value.get() == batches
+    assert not failures
+    assert set(handler.handled) == {str(n).encode() for n in range(40)}
 
 
 async def test_two_members_share_the_work_and_a_leaving_one_loses_nothing(

@@ -24,6 +24,9 @@ from shared.kafka import Publisher
 from shared.topics import PERMISSION_STATUS, Topic
 
 GROUP = "notifier"
+# One consumer has many batches under way, each so small that its answers come before it is written.
+IN_FLIGHT = 4
+BATCH = 250
 
 
 def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: str = GROUP) -> FastAPI:
@@ -39,6 +42,9 @@ def create_app(settings: Settings, *, topic: Topic = PERMISSION_STATUS, group: s
         publisher=publisher,
         starting_positions=engine.events.load_positions,
         keep_positions=engine.progress.keep,
+        loops=1,
+        in_flight=IN_FLIGHT,
+        max_records=BATCH,
     )
     hub = Hub(database, engine.events, queue=settings.stream.queue)
     issuer = httpx.AsyncClient(timeout=5.0)

@@ -17,7 +17,11 @@ _NO_LONGER_QUEUED = {"queue": "", "next_at": "", "claim": ""}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewDelivery:
-    """A row to be made. ``claim`` is None when it is left to whoever takes it first; ``event_at``: kept since then."""
+    """A row to be made. ``claim`` is None when it is left to whoever takes it first; ``event_at``: kept since then.
+
+    ``made_at`` is when it was made, where that is a while before it is written; its first attempt may have succeeded by
+    then: ``delivered``.
+    """
 
     id: str
     event_id: str
@@ -26,6 +30,8 @@ class NewDelivery:
     subscription_id: str
     claim: str | None
     next_at: datetime
+    made_at: datetime | None = None
+    delivered: Attempt | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,22 +46,23 @@ class Claimed:
     started_at: datetime
 
 
-def pending(new: NewDelivery, *, now: datetime) -> "Document":
-    """A new row."""
-    return {
+def row_of(new: NewDelivery, *, now: datetime) -> "Document":
+    """A new row: pending, or delivered already."""
+    made_at = new.made_at or now
+    row: Document = {
         "_id": new.id,
         "event_id": new.event_id,
         "event_at": new.event_at,
         "type": new.type,
         "subscription_id": new.subscription_id,
-        "status": "pending",
-        "created_at": now,
-        "started_at": now,
-        "tries": 0,
-        "queue": new.subscription_id,
-        "next_at": new.next_at,
-        "claim": new.claim,
+        "created_at": made_at,
+        "started_at": made_at,
     }
+    if new.delivered is not None:
+        attempts = [_attempt_document(new.delivered)]
+        return row | {"status": "delivered", "ended_at": now, "tries": 1, "attempts": attempts}
+    queued = {"queue": new.subscription_id, "next_at": new.next_at, "claim": new.claim}
+    return row | {"status": "pending", "tries": 0, **queued}
 
 
 def recording_delivered(claim: str, results: Sequence[Result], now: datetime, kept: int) -> UpdateMany:

@@ -21,9 +21,9 @@ from notifier.delivery_documents import (
     delivery_in,
     ending,
     expunging,
-    pending,
     recording,
     recording_delivered,
+    row_of,
 )
 from notifier.store import expire_after, insert_absent
 from shared.mongo import aggregate
@@ -57,7 +57,7 @@ class DeliveryStore:
 
     async def insert(self, deliveries: Sequence[NewDelivery], *, now: datetime) -> set[int]:
         """Write those rows that aren't there yet; the indexes of those that were."""
-        return await insert_absent(self._rows, [pending(new, now=now) for new in deliveries])
+        return await insert_absent(self._rows, [row_of(new, now=now) for new in deliveries])
 
     async def due(self) -> dict[str, datetime]:
         """When the earliest pending delivery of each subscription is due; one index seek per subscription."""

@@ -228,7 +228,8 @@ class Dispatcher:
         if verdict.endpoint_gone and lane.subscription.version != subscription.version:
             # Gone is what was there before.
             verdict = Verdict(status="pending", next_at=self._clock.now())
-        self._recorder.put(Result(delivery_id=job.delivery_id, claim=job.claim, attempt=attempt, verdict=verdict))
+        results = job.results or self._recorder
+        results.put(Result(delivery_id=job.delivery_id, claim=job.claim, attempt=attempt, verdict=verdict))
         if verdict is DELIVERED:
             _DELIVERED.observe(attempt.duration_ms / 1000)
         else:

@@ -1,4 +1,4 @@
-"""The delivery engine of one process, put together: intake, lanes, dispatcher, recorder, claim loop."""
+"""The delivery engine of one process, put together: intake, writer, lanes, dispatcher, recorder, claim loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -29,6 +29,7 @@ from notifier.settings import Settings, key_bytes
 from notifier.store import EventStore
 from notifier.subscribers import Intake
 from notifier.subscription_store import SubscriptionStore
+from notifier.writer import Writer
 from shared.background import background
 from shared.topics import PERMISSION_STATUS, Topic
 
@@ -75,15 +76,17 @@ class Engine:
             clock=self.clock,
             settings=delivery,
         )
-        self.intake = Intake(
+        self._writer = Writer(
             events=self.events,
-            subscriptions=self.subscriptions,
             deliveries=self.deliveries,
             dispatcher=self.dispatcher,
+            recorder=self._recorder,
             lanes=lanes,
             clock=self.clock,
             lease_seconds=delivery.lease_seconds,
+            matched_seconds=settings.mongo.timeout_ms / 1000,
         )
+        self.intake = Intake(events=self.events, subscriptions=self.subscriptions, writer=self._writer)
         self.claimer = Claimer(
             events=self.events,
             subscriptions=self.subscriptions,
@@ -94,7 +97,8 @@ class Engine:
             settings=settings,
         )
 
-        late = timedelta(milliseconds=settings.mongo.timeout_ms) + CLOCKS_DIFFER
+        # As long as an event can wait for being written after it was matched, and as long as that takes.
+        late = 2 * timedelta(milliseconds=settings.mongo.timeout_ms) + CLOCKS_DIFFER
         self.recoveries = Recoveries(
             database,
             events=self.events,
@@ -124,6 +128,7 @@ class Engine:
             lanes=lanes,
             clock=self.clock,
             replicas=self._replicas,
+            written=self._writer.flushed,
         )
 
     async def create_indexes(self) -> None:
@@ -159,7 +164,7 @@ class Engine:
         """Send for as long as the body runs; then finish what is under way and give the rest to others."""
         await self.sender.open()
         try:
-            async with background(results=self._recorder.run()):
+            async with background(rows=self._writer.run(), results=self._recorder.run()):
                 try:
                     yield
                 finally:
@@ -178,6 +183,7 @@ class Engine:
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._replicas.leave()
+                await self._writer.flushed()
                 await self._recorder.drained()
                 await self.deliveries.release(claims, now=self.clock.now())
         except (TimeoutError, PyMongoError) as error:

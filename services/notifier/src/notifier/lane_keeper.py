@@ -1,6 +1,7 @@
 """Keeps the lanes of a process in step with the store, where owners and other replicas change subscriptions."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import structlog
@@ -33,6 +34,7 @@ class LaneKeeper:
         lanes: Lanes,
         clock: ServerClock,
         replicas: Replicas,
+        written: Callable[[], Awaitable[None]],
     ) -> None:
         self._subscriptions = subscriptions
         self._deliveries = deliveries
@@ -40,6 +42,7 @@ class LaneKeeper:
         self._lanes = lanes
         self._clock = clock
         self._replicas = replicas
+        self._written = written
         self._counted = float("-inf")
 
     async def run(self) -> None:
@@ -71,4 +74,6 @@ class LaneKeeper:
                 self._dispatcher.follow(subscription_id, stored.get(subscription_id))
         self._dispatcher.followed.clear()
         if given_up := self._dispatcher.give_up():
+            # Some may be on their way to the store.
+            await self._written()
             await self._deliveries.release(given_up, now=self._clock.now())

@@ -7,14 +7,27 @@ endpoints hold a hundred connections, not a hundred times the cap.
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
+from notifier.deliveries import Result
 from notifier.notifications import Notice
 from notifier.subscriptions import Subscription
 
 
+class Results(Protocol):
+    """Takes what attempts came to."""
+
+    def put(self, result: Result) -> None:
+        """Take a result without waiting."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A delivery that this process holds; ``lease_until`` is in seconds of the monotonic clock."""
+    """A delivery that this process holds; ``lease_until`` is in seconds of the monotonic clock.
+
+    ``results`` is who wants to know what its attempt came to, where that isn't the recorder: its row isn't written yet.
+    """
 
     delivery_id: str
     notice: Notice
@@ -22,6 +35,7 @@ class Job:
     tries: int
     started_at: datetime
     lease_until: float
+    results: Results | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -91,6 +91,10 @@ class EventStore:
         rows = await self.events.find({"_id": {"$in": list(ids)}}).to_list(None)
         return {row["_id"]: notice_in(row) for row in rows}
 
+    async def stored(self, ids: Collection[str]) -> set[str]:
+        """Those of the events that are there."""
+        return {row["_id"] for row in await self.events.find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list(None)}
+
     async def first_since(self, since: datetime) -> datetime | None:
         """When the first event that is kept from this moment on was stored."""
         row = await self.events.find_one({"created_at": {"$gte": since}}, {"created_at": 1}, sort=[("created_at", 1)])

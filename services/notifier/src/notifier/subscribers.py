@@ -1,44 +1,30 @@
 """From Kafka to deliveries: a batch is durable here, as events and deliveries, before its offset is committed."""
 
 import asyncio
-from collections import Counter as CountOf
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from time import monotonic
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
-import structlog
 from prometheus_client import Counter
+from pymongo.errors import PyMongoError
 
-from notifier.clock import ServerClock
 from notifier.deliveries import delivery_id
-from notifier.delivery_documents import NewDelivery
-from notifier.delivery_store import DeliveryStore
-from notifier.dispatcher import Dispatcher
-from notifier.lanes import Job, Lanes
 from notifier.notifications import Notice, notice_of
 from notifier.store import EventStore, Place
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Subscription, recipients
+from notifier.writer import Writer
 from shared.consumer import DeadLetter
 from shared.events import BadRecord, UnknownType, decode
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
-log = structlog.get_logger(__name__)
-
 UNKNOWN_TYPES = Counter("notifier_unknown_event_types_total", "Records of types that this version doesn't know.")
-DELIVERIES = Counter("notifier_deliveries_total", "Deliveries made.", ["type"])
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Planned:
-    notice: Notice
-    subscription: Subscription
-    held: bool
+# Of events that could not be written and never came again, because another process reads their partition now.
+MOST_REMEMBERED = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,30 +36,38 @@ class Told:
     written_at: datetime | None = None
 
 
-class Intake:
-    """Makes the deliveries of notices: rows first, then, where there is room, straight on to the dispatcher."""
+@dataclass(kw_only=True, eq=False, slots=True)
+class _Call:
+    """Notices that are to be delivered; ``failures`` is how many there had been when they came."""
 
-    def __init__(
-        self,
-        *,
-        events: EventStore,
-        subscriptions: SubscriptionStore,
-        deliveries: DeliveryStore,
-        dispatcher: Dispatcher,
-        lanes: Lanes,
-        clock: ServerClock,
-        lease_seconds: float,
-    ) -> None:
+    told: Sequence[Told]
+    failures: int
+    begun: asyncio.Future[asyncio.Future[None]]
+
+
+class Overtaking(PyMongoError):
+    """What came before could not be stored, and has to be visible first."""
+
+
+class Intake:
+    """Makes the deliveries of notices: matches them with subscriptions, and has them written and sent."""
+
+    def __init__(self, *, events: EventStore, subscriptions: SubscriptionStore, writer: Writer) -> None:
         self._events = events
         self._subscriptions = subscriptions
-        self._deliveries = deliveries
-        self._dispatcher = dispatcher
-        self._lanes = lanes
-        self._clock = clock
-        self._lease = lease_seconds
+        self._writer = writer
+        # All that are under way, and those of them that nobody looks up yet.
+        self._calls: set[_Call] = set()
+        self._arrived: list[_Call] = []
+        self._matching: asyncio.Task[None] | None = None
+        self._unmatched = 0
+        # Events that may have been sent from here and are not known to be stored.
+        self._under_way: dict[str, None] = {}
 
     async def on_status_events(self, records: "Sequence[ConsumerRecord[bytes, bytes]]") -> list[DeadLetter]:
         """The handler of the status topic; idempotent, because every row's id follows from the record.
+
+        Several calls may be under way: their events become visible in the order of the calls.
 
         Raises:
             PyMongoError: not everything is durable; the same records are to come again.
@@ -106,12 +100,13 @@ class Intake:
         """
         # The event first: of a row without its event nobody can say any more what it was to tell.
         await self._events.add_own(notice)
-        await self._store([], self._wanted([Told(notice=notice)], await self._subscriptions.matching([notice])))
+        wanted = _wanted([Told(notice=notice)], await self._subscriptions.matching([notice]))
+        await asyncio.shield(self._writer.put([], wanted))
 
     async def deliver_to(self, notice: Notice, subscription: Subscription) -> str:
         """Deliver a notice to this one subscription, whatever it subscribed to; the delivery's id."""
         await self._events.add([(notice, None)])
-        await self._store([], [(notice, subscription)])
+        await asyncio.shield(self._writer.put([], [(notice, subscription)]))
         return delivery_id(notice.id, subscription.id)
 
     async def deliver(self, told: Sequence[Told]) -> None:
@@ -122,62 +117,89 @@ class Intake:
         """
         if not told:
             return
-        wanted = self._wanted(told, await self._subscriptions.matching([each.notice for each in told]))
-        await self._store([(each.notice, each.place) for each in told], wanted)
-
-    @staticmethod
-    def _wanted(told: Sequence[Told], subscriptions: Sequence[Subscription]) -> list[tuple[Notice, Subscription]]:
-        written = {each.notice.id: each.written_at for each in told}
-        return [
-            (notice, subscription)
-            for notice, subscription in recipients([each.notice for each in told], subscriptions)
-            if (at := written[notice.id]) is None or subscription.hears(at)
-        ]
-
-    async def _store(
-        self, notices: Sequence[tuple[Notice, Place | None]], wanted: Sequence[tuple[Notice, Subscription]]
-    ) -> None:
-        claim, now, clock = uuid4().hex, self._clock.now(), monotonic()
-        lease_until = clock + self._lease
-        planned = [_Planned(notice=n, subscription=s, held=self._lanes.reserve(s, clock)) for n, s in wanted]
-        leased = now + timedelta(seconds=self._lease)
-        rows = [
-            NewDelivery(
-                id=delivery_id(plan.notice.id, plan.subscription.id),
-                event_id=plan.notice.id,
-                event_at=now,
-                type=plan.notice.type,
-                subscription_id=plan.subscription.id,
-                claim=claim if plan.held else None,
-                next_at=leased if plan.held else now,
-            )
-            for plan in planned
-        ]
+        call = _Call(told=told, failures=self._failures, begun=asyncio.get_running_loop().create_future())
+        # A stream that has seen what is behind doesn't look for what is before it.
+        if any(each.failures != call.failures for each in self._calls):
+            raise Overtaking
+        self._calls.add(call)
+        self._arrived.append(call)
+        if self._matching is None:
+            self._matching = asyncio.create_task(self._match())
         try:
-            _, there = await asyncio.gather(self._events.add(notices), self._deliveries.insert(rows, now=now))
+            # What is on its way is written, also when nobody waits for it any more.
+            await asyncio.shield(await call.begun)
         finally:
-            for plan in planned:
-                if plan.held:
-                    self._lanes.unreserve(plan.subscription.id)
-        self._dispatcher.accept(
-            (
-                plan.subscription,
-                Job(
-                    delivery_id=row.id,
-                    notice=plan.notice,
-                    claim=claim,
-                    tries=0,
-                    started_at=now,
-                    lease_until=lease_until,
-                ),
-            )
-            for index, (plan, row) in enumerate(zip(planned, rows, strict=True))
-            if plan.held and index not in there
+            self._calls.remove(call)
+
+    @property
+    def _failures(self) -> int:
+        """How often something could not be stored: what had come until then fails with it."""
+        return self._unmatched + self._writer.failures
+
+    async def _match(self) -> None:
+        """Look up who wants to be told, for all who ask meanwhile at once."""
+        try:
+            while self._arrived:
+                arrived, self._arrived = self._arrived, []
+                try:
+                    await self._look_up(arrived)
+                except (Exception, asyncio.CancelledError) as error:
+                    self._unmatched += 1
+                    for call in arrived:
+                        if not call.begun.done():
+                            # One of a task below us is a failure like any other; the others would wait for ever.
+                            call.begun.set_exception(error if isinstance(error, Exception) else Overtaking())
+                    if (task := asyncio.current_task()) is not None and task.cancelling():
+                        raise
+        finally:
+            self._matching = None
+
+    async def _look_up(self, arrived: Sequence[_Call]) -> None:
+        notices = [each.notice for call in arrived for each in call.told]
+        # Before it is asked for: what is written meanwhile isn't in the answer, and not under way any more after it.
+        writing = self._under_way.keys() & {each.id for each in notices}
+        subscriptions, stored = await asyncio.gather(
+            self._subscriptions.matching(notices), self._events.stored([each.id for each in notices])
         )
-        for kind, count in CountOf(row.type for row in rows).items():
-            DELIVERIES.labels(kind).inc(count)
-        if not all(plan.held for plan in planned):
-            self._dispatcher.room.set()
+        for call in arrived:
+            if call.begun.done():
+                continue
+            if call.failures != self._failures:
+                call.begun.set_exception(Overtaking())
+            else:
+                call.begun.set_result(self._begin(call.told, subscriptions, stored | writing))
+
+    def _begin(
+        self, told: Sequence[Told], subscriptions: Sequence[Subscription], known: set[str]
+    ) -> asyncio.Future[None]:
+        """Have them written, and sent at once where nobody can have done so before; done when they are durable.
+
+        Of an event that comes again, the rows must say first what became of it: it may have been delivered, given up or
+        erased since.
+        """
+        ids = {each.notice.id for each in told}
+        new = len(ids) == len(told) and ids.isdisjoint(known) and ids.isdisjoint(self._under_way)
+        at_once = new and all(each.place is not None for each in told)
+        self._under_way.update(dict.fromkeys(ids))
+        while len(self._under_way) > MOST_REMEMBERED:
+            del self._under_way[next(iter(self._under_way))]
+        notices = [(each.notice, each.place) for each in told]
+        written = self._writer.put(notices, _wanted(told, subscriptions), at_once=at_once)
+        written.add_done_callback(lambda done: None if done.exception() else self._stored(ids))
+        return written
+
+    def _stored(self, ids: set[str]) -> None:
+        for each in ids:
+            self._under_way.pop(each, None)
+
+
+def _wanted(told: Sequence[Told], subscriptions: Sequence[Subscription]) -> list[tuple[Notice, Subscription]]:
+    written = {each.notice.id: each.written_at for each in told}
+    return [
+        (notice, subscription)
+        for notice, subscription in recipients([each.notice for each in told], subscriptions)
+        if (at := written[notice.id]) is None or subscription.hears(at)
+    ]
 
 
 def _written_at(record: "ConsumerRecord[bytes, bytes]") -> datetime | None:
