@@ -55,8 +55,16 @@ def test_the_example_is_read_and_written_as_it_stands(name: str) -> None:
     key, value, written = encode(event)
     assert key.decode() == golden["key"]
     assert {header: text.decode() for header, text in written} == golden["headers"]
-    written_value = json.loads(value)
-    assert {field: written_value[field] for field in golden["value"]} == golden["value"]
+    assert among(json.loads(value), golden["value"]) == golden["value"]
+
+
+def among(written: Any, golden: Any) -> Any:
+    """What was written, without the fields that the golden record is older than, at any depth."""
+    if isinstance(written, dict) and isinstance(golden, dict):
+        return {field: among(inner, golden[field]) for field, inner in written.items() if field in golden}
+    if isinstance(written, list) and isinstance(golden, list) and len(written) == len(golden):
+        return [among(*pair) for pair in zip(written, golden, strict=True)]
+    return written
 
 
 @pytest.mark.parametrize("name", KINDS)

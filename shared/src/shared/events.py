@@ -293,6 +293,10 @@ class GrantState(Frozen):
     granted_at: Instant | None = None
     granted_by: str | None = None
     verified_at: Instant | None = None
+    available_version: Int64 | None = None
+    additional: tuple[Permission, ...] = ()
+    planned: tuple[PlannedChange, ...] = ()
+    settings: tuple[AdditionalSetting, ...] = ()
     revision: Int64
 
 

@@ -1,5 +1,7 @@
 """The read API as its callers see it: real tokens, a real database; each role sees its part and nothing else."""
 
+from typing import Any
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -42,6 +44,33 @@ async def test_a_tenant_is_returned_with_its_grants(api: Api, store: Store) -> N
     assert granted["granted_by"] == "admin-id"
     assert granted["permissions"][0]["value"] == "Directory.Read.All"
     assert (await api.items("/v1/tenants"))[0] == tenant
+
+
+async def test_what_is_asked_for_announced_or_held_back_is_told_with_the_grant(api: Api, store: Store) -> None:
+    """A reader of the tenant, and one that begins with the compacted topic, sees what the events said."""
+    wanted = {"resource_app_id": "00000003-0000-0000-c000-000000000000", "value": "Mail.Read", "type": "application"}
+    told: dict[str, Any] = {
+        "available_version": 2,
+        "additional": [wanted],
+        "planned": [
+            {
+                "version": 3,
+                "effective_from": "2026-12-01T00:00:00Z",
+                "adds": [wanted],
+                "removes": [],
+                "reason": "Reads the mail that was reported",
+            }
+        ],
+        "settings": [{"kind": "licence", "name": "AAD_PREMIUM_P2", "functions": ["identity-security/risky-users"]}],
+    }
+    await write(store, grant_event(status="update_available", **told))
+    (grant,) = (await api.get(f"/v1/tenants/{CONTOSO}")).json()["grants"]
+    assert {name: grant[name] for name in told} == told
+    (pending,) = await store.pending_states(10)
+    assert pending.state is not None
+    assert pending.state.model_dump(mode="json")["grants"] == [grant]
+    entry = (await api.items(f"/v1/tenants/{CONTOSO}/history"))[0]
+    assert {name: entry[name] for name in told} == told
 
 
 async def test_the_etag_follows_the_answer(api: Api, store: Store) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.events import Actor, HeldApp, Permission, TenantState
+from shared.events import Actor, AdditionalSetting, HeldApp, Permission, PlannedChange, TenantState
 
 TENANT_EXAMPLE: dict[str, Any] = {
     "account_id": "northwind",
@@ -39,6 +39,10 @@ TENANT_EXAMPLE: dict[str, Any] = {
             "granted_at": "2026-11-23T13:00:00Z",
             "granted_by": "6e7b1c1e-0f0a-4c0e-8f57-3c1f6a2d9b04",
             "verified_at": "2026-11-23T13:00:02Z",
+            "available_version": None,
+            "additional": [],
+            "planned": [],
+            "settings": [{"kind": "licence", "name": "AAD_PREMIUM_P2", "functions": ["identity-security/risky-users"]}],
             "revision": 1795438800123,
         }
     ],
@@ -138,6 +142,10 @@ class HistoryEntry(BaseModel):
     granted_at: AwareDatetime | None = None
     granted_by: str | None = None
     verified_at: AwareDatetime | None = None
+    available_version: int | None = None
+    additional: tuple[Permission, ...] | None = None
+    planned: tuple[PlannedChange, ...] | None = None
+    settings: tuple[AdditionalSetting, ...] | None = None
     attempt_id: str | None = None
     registration: str | None = None
     client_id: str | None = None
