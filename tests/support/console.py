@@ -281,6 +281,10 @@ class Granted:
         found = [grant for each in self.tenants if each.account_id == account_id for grant in each.grants]
         return [one for one in found if one.permission_set_id in set_ids and one.accepted_at > since]
 
+    async def names(self, account_id: str, tenant_ids: Collection[str]) -> dict[str, str]:
+        found = [each for each in self.tenants if each.account_id == account_id and each.tenant_id in tenant_ids]
+        return {each.tenant_id: each.tenant_name for each in found if each.tenant_name is not None}
+
 
 class NoTransfers:
     """Nobody has asked for a tenant."""

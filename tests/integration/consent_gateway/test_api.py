@@ -20,7 +20,7 @@ from consent_gateway.web.api_models import CheckShown
 from shared import problems
 from shared.auth import Principal
 from support import gateway
-from support.gateway import CONTOSO, OPERATOR
+from support.gateway import CONTOSO, FABRIKAM, OPERATOR
 from support.ledger import accepted_on, take, waiting
 from support.played import PlayedEntra
 
@@ -228,12 +228,12 @@ async def test_failed_runs_are_listed_until_somebody_resets_them_or_grants(core:
     async def caller(_: Request) -> Principal:
         return who[0]
 
-    async def failed_run() -> str:
+    async def failed_run(tenant_id: str | None = None) -> str:
         _, state = await waiting(core, OPERATOR, SET)
         attempt = await take(core, state, OPERATOR)
         assert attempt is not None
         await core.store.fail_attempt(
-            attempt, kind=Kind.NOT_ADMINISTRATOR, stage="redeem", error_code="AADSTS90094", tenant_id=None
+            attempt, kind=Kind.NOT_ADMINISTRATOR, stage="redeem", error_code="AADSTS90094", tenant_id=tenant_id
         )
         return attempt.id
 
@@ -263,6 +263,14 @@ async def test_failed_runs_are_listed_until_somebody_resets_them_or_grants(core:
         # On whatever tenant, also one that no page of the screen has read.
         await accepted_on(core, CONTOSO, OPERATOR, SET)
         assert await listed() == []
+        # With the name of a tenant that the account knows, and of no other.
+        await core.database["tenants"].update_many({}, {"$set": {"tenant_name": "Contoso Ltd"}})
+        await failed_run(CONTOSO)
+        await failed_run(FABRIKAM)
+        assert {one["tenant_id"]: one["tenant_name"] for one in await listed()} == {
+            CONTOSO: "Contoso Ltd",
+            FABRIKAM: None,
+        }
         who[0] = principal("staff", account_id=None)
         assert (await client.get("/v1/failures")).status_code == 403
 

@@ -1,7 +1,7 @@
 """Runs through Entra that failed and that nobody has put right or cleared yet, for all people of the account."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -18,7 +18,10 @@ FAILURES = frozenset(Kind) - {Kind.DECLINED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A failed run: why, for which sets, on which tenant if one was named or proven, and what to quote."""
+    """A failed run: why, for which sets, on which tenant if one was named or proven, and what to quote.
+
+    The tenant has a name where it is connected to the account.
+    """
 
     id: str
     kind: Kind
@@ -28,6 +31,7 @@ class Failure:
     reference: str
     next_step: NextStep
     at: datetime
+    tenant_name: str | None = None
 
 
 class Attempts(Protocol):
@@ -51,6 +55,10 @@ class Grants(Protocol):
         """Grants of these sets, on any tenant of the account, that somebody accepted after that."""
         raise NotImplementedError
 
+    async def names(self, account_id: str, tenant_ids: Collection[str]) -> Mapping[str, str]:
+        """What tenants of the account are called, as far as it is known."""
+        raise NotImplementedError
+
 
 class Failures:
     """The failed runs of accounts, and Reset. Who may do what is the caller's to check."""
@@ -66,7 +74,9 @@ class Failures:
             return ()
         wanted = {set_id for attempt in attempts for set_id in attempt.remaining}
         since = min(attempt.created_at for attempt in attempts)
-        return standing(attempts, await self._grants.accepted_since(account_id, wanted, since=since))
+        found = standing(attempts, await self._grants.accepted_since(account_id, wanted, since=since))
+        names = await self._grants.names(account_id, {one.tenant_id for one in found if one.tenant_id is not None})
+        return tuple(replace(one, tenant_name=names.get(one.tenant_id or "")) for one in found)
 
     async def reset(self, failure_id: str, account_id: str, *, now: datetime) -> None:
         """Show a failure no more; the history keeps it. Doing it again changes nothing.

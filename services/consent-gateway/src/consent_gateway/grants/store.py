@@ -83,6 +83,12 @@ class GrantStore:
         found = self._grants.find({**accepted, "permission_set_id": {"$in": sorted(set_ids)}})
         return [grant_of(document) for document in await found.sort("accepted_at", DESCENDING).to_list(1_000)]
 
+    async def names(self, account_id: str, tenant_ids: Ids[str]) -> dict[str, str]:
+        """What tenants of the account are called, as far as it is known."""
+        wanted = [tenant_doc_id(account_id, tenant_id) for tenant_id in tenant_ids]
+        found = await self._tenants.find({"_id": {"$in": wanted}}).to_list(None) if wanted else []
+        return {one["tenant_id"]: one["tenant_name"] for one in found if one["tenant_name"] is not None}
+
     async def label(self, account_id: str, tenant_id: str) -> tuple[str | None, str | None]:
         """The tenant's name and primary domain, as far as they are known."""
         document = await self._tenants.find_one({"_id": tenant_doc_id(account_id, tenant_id)})

@@ -26,6 +26,7 @@ class FailureShown(Shown):
                 "next_step": "use_administrator",
                 "permission_set_ids": ["read-directory-data"],
                 "tenant_id": TENANT,
+                "tenant_name": "Contoso Ltd",
                 "error_code": "AADSTS90094",
                 "reference": "0b9c6f0f3f5c",
                 "created_at": "2026-11-23T12:00:00Z",
@@ -38,6 +39,7 @@ class FailureShown(Shown):
     next_step: str = Field(description="What helps; an open string.")
     permission_set_ids: list[str] = Field(description="The sets that were not granted.")
     tenant_id: str | None = Field(description="The tenant that was named or proven, if any.")
+    tenant_name: str | None = Field(description="Its name, where it is connected to the account and known.")
     error_code: str | None = Field(description="Entra's code, for example AADSTS90094.")
     reference: str = Field(description="What to quote to support.")
     created_at: datetime = Field(description="When the run began.")
@@ -51,6 +53,7 @@ class FailureShown(Shown):
             next_step=str(one.next_step),
             permission_set_ids=list(one.permission_set_ids),
             tenant_id=one.tenant_id,
+            tenant_name=one.tenant_name,
             error_code=one.error_code,
             reference=one.reference,
             created_at=one.at,
