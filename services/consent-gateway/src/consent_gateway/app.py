@@ -13,6 +13,7 @@ from consent_gateway.settings import Settings
 from consent_gateway.web import (
     api,
     api_checks,
+    api_credentials,
     api_failures,
     api_functions,
     api_invitations,
@@ -103,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     caller = bearer(TokenVerifier.from_settings(settings.auth, issuer))
     app.include_router(api_planned.router(caller, catalog=core.catalog, asked=core.store.asked))
     app.include_router(api_checks.router(caller, grants=core.store.grants, clock=utc_now))
+    app.include_router(api_credentials.router(caller, endings=core.credential_watch.ending_soon, clock=utc_now))
     app.include_router(api_failures.router(caller, core.flow.failures, clock=utc_now))
     app.include_router(api_functions.router(caller, catalog=core.catalog, tenants=core.store.grants))
     app.include_router(api_invitations.router(caller, core.flow.invitations, core.flow.confirmations))
