@@ -30,9 +30,16 @@ async def core(make_core: Any) -> Core:
     return core
 
 
-async def refused(core: Core, person: Person = WINNER, *, proven_at: Any = None, kind: Kind = Kind.TENANT_TAKEN) -> str:
+async def refused(
+    core: Core,
+    person: Person = WINNER,
+    *,
+    sets: tuple[str, ...] = (SET,),
+    proven_at: Any = None,
+    kind: Kind = Kind.TENANT_TAKEN,
+) -> str:
     """An attempt that proved a tenant of somebody else's."""
-    _, state = await waiting(core, person, SET)
+    _, state = await waiting(core, person, *sets)
     attempt: Attempt | None = await take(core, state, person)
     assert attempt is not None
     proven = Proven(tenant_id=CONTOSO, object_id=ADMINISTRATOR, at=proven_at or utc_now())
@@ -135,6 +142,29 @@ async def test_a_transfer_needs_a_fresh_proof_of_the_same_session_and_a_holder(c
             await request(attempt_id, person, tell_name=False)
         assert error.value.kind is kind
     assert await core.database["transfers"].count_documents({}) == 0
+
+
+async def test_only_what_was_accepted_and_proven_is_transferred(core: Core) -> None:
+    """The visit was to go on to the set of another registration: the holder's consent to that one is not theirs."""
+    await accepted_on(core, CONTOSO, LOSER, SET, SECOND)
+    asked = await core.flow.transfers.request(await refused(core, sets=(SET, SECOND)), WINNER, tell_name=False)
+    await core.flow.transfers.accept(asked.id, "northwind", actor=ACTOR)
+    assert [one.permission_set_id for one in await core.store.grants.grants_on("adatum", CONTOSO)] == [SET]
+
+
+async def test_with_a_token_only_who_went_through_the_attempt_asks(core: Core) -> None:
+    """An inviter didn't, nor did who made a link that somebody else followed."""
+    await accepted_on(core, CONTOSO, LOSER, SET)
+    maker, follower = (replace(WINNER, session_hash="", subject=one) for one in (WINNER.subject, "follower"))
+    attempts, request = core.database["attempts"], core.flow.transfers.request
+    invited, followed = await refused(core), await refused(core)
+    await attempts.update_one({"_id": invited}, {"$set": {"invitation_id": "i"}})
+    await attempts.update_one({"_id": followed}, {"$set": {"follower": follower.subject}})
+    for attempt_id, person in ((invited, maker), (followed, maker), (invited, follower)):
+        with pytest.raises(Refused, match="not_found"):
+            await request(attempt_id, person, tell_name=False)
+    assert await core.database["transfers"].count_documents({}) == 0
+    assert not (await request(followed, follower, tell_name=False)).incoming
 
 
 async def test_a_transfer_meets_a_disconnection_and_both_end_in_one_holder(make_core: Any, core: Core) -> None:

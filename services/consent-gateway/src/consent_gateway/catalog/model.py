@@ -167,6 +167,11 @@ class Catalog:
         """The sets, this one included, that one Accept covers: they use the same client registration."""
         return tuple(other for other in self.sets.values() if other.registration == permission_set.registration)
 
+    def next_accepted(self, permission_set_ids: Iterable[str]) -> tuple[PermissionSet, ...]:
+        """Of sets that are accepted one registration after the other, those that the next Accept covers."""
+        sets = [self.sets[one] for one in permission_set_ids if one in self.sets]
+        return tuple(one for one in sets if one.registration == sets[0].registration)
+
     def limited_apps(self, app_ids: Iterable[str]) -> tuple[str, ...]:
         """Those of the apps that may use one tenant only."""
         return tuple(

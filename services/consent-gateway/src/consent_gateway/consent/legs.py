@@ -46,10 +46,10 @@ class Legs:
 
     def next_sets(self, attempt: Attempt) -> tuple[PermissionSet, ...]:
         """The sets that the next Accept covers: those of one client registration."""
-        sets = [self._catalog.sets[one] for one in attempt.remaining if one in self._catalog.sets]
+        sets = self._catalog.next_accepted(attempt.remaining)
         if not sets:
             raise Refused(Kind.INVALID, "The permission set is no longer in the catalogue.")
-        return tuple(one for one in sets if one.registration == sets[0].registration)
+        return sets
 
     def all_sets(self, attempt: Attempt) -> tuple[PermissionSet, ...]:
         """The sets that still wait for their Accept."""

@@ -83,7 +83,7 @@ class TransferRecords:
                 from_account=holders[0],
                 to_account=attempt.account_id,
                 claimant=claimant,
-                permission_set_ids=attempt.remaining,
+                permission_set_ids=tuple(one.id for one in self._catalog.next_accepted(attempt.remaining)),
                 administrator=proven.object_id,
                 attempt_id=attempt.id,
                 requested_by=person.subject,

@@ -33,7 +33,8 @@ class TransferStatus(StrEnum):
 class Transfer:
     """A tenant that ``to_account`` asks ``from_account`` for, by the proof of ``attempt_id``.
 
-    ``claimant`` is the asking account's name, where its people agreed to tell it.
+    ``claimant`` is the asking account's name, where its people agreed to tell it. ``permission_set_ids`` are those that
+    the proof was for: what else the attempt was to ask for was neither accepted nor proven.
     """
 
     id: str
@@ -132,7 +133,7 @@ class Transfers:
     async def request(self, attempt_id: str, person: Person, *, tell_name: bool) -> TransferView:
         """Ask the holder of the tenant that this browser's attempt has just proven. Asking again changes nothing.
 
-        A person who comes with an access token has no browser session: they must have begun the attempt themselves.
+        Who comes with an access token has no browser session: they must have gone through the attempt themselves.
 
         Raises:
             Refused: forbidden (role); not_found, also for another session's or person's attempt; conflict, the attempt
@@ -202,7 +203,10 @@ class Transfers:
 
 
 def _own(attempt: Attempt, person: Person) -> bool:
-    """Whether it is the attempt of this browser or, without one, of this person."""
-    if not person.session_hash:
-        return attempt.subject == person.subject and attempt.app_id is None
-    return attempt.session_hash == person.session_hash
+    """Whether it is the attempt of this browser or, without one, of this person, who went through it.
+
+    What an invited administrator proved is nobody's here: that person agreed to a connection, not to a transfer.
+    """
+    if person.session_hash:
+        return attempt.session_hash == person.session_hash
+    return attempt.invitation_id is None and (attempt.follower or attempt.subject) == person.subject
