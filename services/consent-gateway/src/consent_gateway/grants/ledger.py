@@ -71,9 +71,7 @@ class Books:
         return written
 
     async def holders(self, tenant_id: str) -> list[str]:
-        """The accounts that hold the tenant; relied on, so written."""
-        change = {"$inc": {"counter": 1}}
-        await self._ledger.links.update_one({"_id": tenant_id}, change, session=self.session)
+        """The accounts that hold the tenant. Who gives it away or takes it by that writes the link, in ``write``."""
         link = await self._ledger.links.find_one({"_id": tenant_id}, session=self.session)
         return list(link["account_ids"]) if link is not None else []
 
