@@ -496,6 +496,14 @@ async def test_a_mass_removal_is_seen_by_replicas_that_each_see_a_part_of_it(mak
     assert await cores[0].database["grants"].count_documents({"status": {"$ne": "granted"}}) == 0
 
 
+async def test_an_index_finds_what_was_counted_against_a_registration(core: Core) -> None:
+    """An operator's word must not read a million grants that nothing was counted against."""
+    query = {"client_id": CLIENT_IDS[SET], "check.negatives": {"$gt": 0}}
+    plan = str((await core.database["grants"].find(query).explain())["queryPlanner"]["winningPlan"])
+    assert "'doubted'" in plan
+    assert "COLLSCAN" not in plan
+
+
 async def test_a_held_registration_that_goes_on_unbelieved_takes_nothing_away_for_what_it_met_before(
     core: Core, answers: Answers
 ) -> None:

@@ -49,6 +49,9 @@ class GrantStore:
         await self._grants.create_index(
             [("check.next_at", ASCENDING)], partialFilterExpression={"check.next_at": DUE}, name="due"
         )
+        await self._grants.create_index(
+            [("client_id", ASCENDING)], partialFilterExpression={"check.negatives": {"$gt": 0}}, name="doubted"
+        )
         await self._tenants.create_index([("account_id", ASCENDING), ("tenant_id", ASCENDING)])
 
     async def grants_of(self, account_id: str, *, limit: int = 200, after: str | None = None) -> list[Tenant]:
