@@ -262,9 +262,20 @@ def _ends() -> dict[str, Shown]:
         "held": {"results": (replace(done, held_apps=(held,)),), "next_step": NextStep.MOVE_APP},
         "awaiting_confirmation": {"status": AttemptStatus.AWAITING_CONFIRMATION, "results": ()},
     }
-    failed: dict[str, Any] = {"status": AttemptStatus.FAILED, "results": (), "tenant_name": None}
+    failed: dict[str, Any] = {
+        "status": AttemptStatus.FAILED,
+        "results": (),
+        "tenant_name": None,
+        "remaining": SETS[:1],
+    }
     for kind in NEXT_STEPS:
         changes[kind.value] = failed | {"failure": kind, "next_step": NEXT_STEPS[kind], "error_code": "AADSTS90094"}
+    changes["partly"] = changes["declined"] | {
+        "permission_set_ids": SETS[:2],
+        "set_titles": tuple(CATALOG.sets[one].title for one in SETS[:2]),
+        "remaining": SETS[1:2],
+        "tenant_name": "Contoso Ltd",
+    }
     found = {f"end-{name}": _end(name, change) for name, change in changes.items()}
     found["end-guest"] = replace(_end("granted", {"invited": True}), role=None)
     alone = {*map(str, {*Kind} - NEXT_STEPS.keys()), "form_refused", "sign_in_failed", "no_access", "internal"}

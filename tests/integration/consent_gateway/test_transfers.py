@@ -152,6 +152,15 @@ async def test_only_what_was_accepted_and_proven_is_transferred(core: Core) -> N
     assert [one.permission_set_id for one in await core.store.grants.grants_on("adatum", CONTOSO)] == [SET]
 
 
+async def test_a_tenant_is_not_given_away_for_nothing(core: Core) -> None:
+    await accepted_on(core, CONTOSO, LOSER, SET)
+    asked = await ask(core)
+    await core.database["transfers"].update_one({}, {"$set": {"permission_set_ids": ["left-the-catalogue"]}})
+    with pytest.raises(Refused, match="conflict"):
+        await core.flow.transfers.accept(asked.id, "northwind", actor=ACTOR)
+    assert [one.status for one in await core.store.grants.grants_on("northwind", CONTOSO)] == [Status.VERIFYING]
+
+
 async def test_with_a_token_only_who_went_through_the_attempt_asks(core: Core) -> None:
     """An inviter didn't, nor did who made a link that somebody else followed."""
     await accepted_on(core, CONTOSO, LOSER, SET)

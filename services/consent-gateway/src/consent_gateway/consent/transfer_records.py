@@ -134,6 +134,8 @@ class TransferRecords:
     ) -> tuple[Grant, ...]:
         gaining = await books.open(transfer.to_account, transfer.tenant_id)
         sets = [self._catalog.sets[one] for one in transfer.permission_set_ids if one in self._catalog.sets]
+        if not sets:
+            raise Refused(Kind.CONFLICT, "What was asked for is no longer in the catalogue.")
         grants = [
             accept(
                 gaining.grants.get(one.id),
