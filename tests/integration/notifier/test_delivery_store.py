@@ -1,7 +1,7 @@
 """Deliveries in MongoDB, on both drivers: idempotent, leased, fenced, never forgotten."""
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
@@ -64,6 +64,23 @@ async def test_a_row_is_claimed_once_until_its_lease_ends(store: DeliveryStore) 
     assert await store.claim({"s": 10}, claim="two", now=NOW, until=LATER) == ([], False)
     (again,), _ = await store.claim({"s": 10}, claim="two", now=LATER, until=LATER + timedelta(seconds=60))
     assert again.id == "a"
+
+
+async def test_of_two_replicas_that_find_the_same_row_due_one_claims_it(
+    store: DeliveryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.insert([row("a")], now=NOW)
+    find = store._due_of
+
+    async def found_by_both(*arguments: Any) -> list[str]:
+        monkeypatch.setattr(store, "_due_of", find)
+        found = await find(*arguments)
+        (claimed,), _ = await store.claim({"s": 10}, claim="one", now=NOW, until=LATER)
+        assert found == [claimed.id]
+        return found
+
+    monkeypatch.setattr(store, "_due_of", found_by_both)
+    assert await store.claim({"s": 10}, claim="two", now=NOW, until=LATER) == ([], False)
 
 
 async def test_a_claim_takes_no_more_than_there_is_room_for_the_longest_due_first(store: DeliveryStore) -> None:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from notifier.deliveries import delivery_id
 from notifier.delivery_documents import NewDelivery
 from notifier.delivery_store import DeliveryStore
@@ -156,8 +158,12 @@ async def test_an_endpoint_that_fails_is_left_alone_then_tried_once_and_its_queu
     subscription = await subscribe(endpoint.url, app_id="search")
     settings = {"breaker_failures": 3, "breaker_seconds": 0.2, "endpoint_concurrency": 1}
     async with run_engine(**settings) as engine, run_engine(**settings):
-        await engine.intake.deliver(told(notices(30)))
-        await eventually(partial(statuses, deliveries, subscription), lambda found: found == ["delivered"] * 30)
+        with structlog.testing.capture_logs() as lines:
+            await engine.intake.deliver(told(notices(30)))
+            await eventually(partial(statuses, deliveries, subscription), lambda found: found == ["delivered"] * 30)
+        trips = [line["trips"] for line in lines if line["event"] == "endpoint.tripped"]
+        assert trips
+        assert trips == sorted(set(trips))
         state = await eventually(partial(current, subscriptions, subscription), lambda found: found.trips == 0)
     assert (state.open_until, state.failing_since) == (None, None)
     # Three failures, one trial that failed as well, the trial that didn't, and the rest.

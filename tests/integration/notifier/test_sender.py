@@ -22,7 +22,7 @@ from notifier.sender import Sender
 from notifier.settings import DeliverySettings
 from support.names import Names
 from support.notifying import SECRETS_KEY
-from support.webhooks import Received, answering, endless, in_turn, receiver, reset
+from support.webhooks import Received, answering, endless, hang, in_turn, receiver, reset
 
 Opened = Callable[..., AbstractAsyncContextManager[Sender]]
 
@@ -154,6 +154,14 @@ async def test_of_an_answer_without_an_end_only_the_beginning_is_read(make_recei
     async with opened(allow_private_networks=True, response_body_bytes=1000) as sender:
         attempt = await sender.post(endpoint.url, body=b"{}", headers={})
     assert (attempt.error, attempt.truncated, attempt.response_body) == (None, True, "x" * 1000)
+
+
+async def test_silence_ends_an_attempt_long_before_its_whole_time(make_receiver: Any) -> None:
+    endpoint = await make_receiver(hang)
+    waits: dict[str, Any] = {"response_timeout_seconds": 0.2, "total_timeout_seconds": 600, "lease_seconds": 700}
+    async with opened(allow_private_networks=True, **waits) as sender, asyncio.timeout(60):
+        attempt = await sender.post(endpoint.url, body=b"{}", headers={"webhook-id": "x"})
+    assert attempt.error == "timeout"
 
 
 async def test_connections_are_kept(make_receiver: Any) -> None:
