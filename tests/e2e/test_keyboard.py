@@ -153,6 +153,7 @@ async def test_an_invitation_is_handed_over_and_its_outcome_confirmed_without_a_
         async with person(chromium, platform, "", link.removeprefix(platform.url("gateway"))) as (guest, guest_keys):
             await guest_keys.press("Sign in to Microsoft")
             await guest.wait_for_url(f"{platform.url('sandbox')}/**")
+            await expect(guest.get_by_label("Email")).to_be_focused()
             await guest.keyboard.type(administrator)
             await guest_keys.type("Password", PASSWORD)
             await guest_keys.enter()

@@ -68,7 +68,8 @@ class Keyboard:
     async def accept_as(self, administrator: str, password: str, *, times: int = 1) -> None:
         """At Entra: sign in and accept, as often as there is a registration to accept."""
         await expect(self.page.get_by_role("heading", level=1)).to_have_text("Sign in")
-        # The field of the name has the focus already.
+        # The field of the name has the focus already; what is typed a moment before that is lost.
+        await expect(self.page.get_by_label("Email")).to_be_focused()
         await self.page.keyboard.type(administrator)
         await self.type("Password", password)
         await self.enter()
