@@ -447,3 +447,27 @@ async def test_who_is_gone_before_it_was_looked_up_leaves_nothing_behind() -> No
         await stage.deliver(one)
         assert list(stage.store.there) == [one.id]
         assert not stage.intake._calls
+
+
+async def test_who_was_late_is_not_waited_for_until_it_is_in_time_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        monkeypatch.setattr(writer, "QUIET_SECONDS", 0.05)
+        stage.poster.answers.clear()
+        late = notice()
+        await stage.deliver(late)
+        # With this, waiting for an answer would outlast the stage.
+        monkeypatch.setattr(writer, "QUIET_SECONDS", 3600.0)
+        monkeypatch.setattr(writer, "PATIENCE_SECONDS", 3600.0)
+        await stage.deliver(notice())
+        stage.poster.answers.set()
+        await until(lambda: len(stage.records.results) == 2)
+        stage.store.adding.open.clear()
+        ahead, prompt = stage.deliver(notice()), notice()
+        await until(lambda: stage.store.adding.asked == 3)
+        begun = stage.deliver(prompt)
+        await until(lambda: len(stage.poster.sent) == 4 and not stage.lanes.known())
+        stage.store.adding.open.set()
+        await asyncio.gather(ahead, begun)
+        # Its answer was there when the rows were written: from now on it is waited for again.
+        assert stage.store.rows[delivery_id(prompt.id, SUBSCRIPTION.id)].delivered is not None
+        assert not stage.writer._late

@@ -11,7 +11,7 @@ the record to the next one, which sends it again under the same id.
 import asyncio
 from collections import Counter as CountOf
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import takewhile
@@ -72,9 +72,15 @@ class _Entry:
     results: dict[str, Result] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
+    # Deliveries to subscriptions that were late before, and whom to tell when one is in time again.
+    not_awaited: dict[str, str] = field(default_factory=dict)
+    in_time: Callable[[str], None]
 
     def put(self, result: Result) -> None:
         """Take a result, for the row or, once that is written, for the recorder."""
+        subscription_id = self.not_awaited.pop(result.delivery_id, None)
+        if subscription_id is not None and (not self.ended or monotonic() - self.begun < QUIET_SECONDS):
+            self.in_time(subscription_id)
         if self.ended:
             self.recorder.put(result)
             return
@@ -141,6 +147,8 @@ class Writer:
         self._matched = matched_seconds
         self._queue: deque[_Entry] = deque()
         self._wake = asyncio.Event()
+        # Subscriptions whose answers came too late for the rows: the others' rows need not wait for them.
+        self._late: set[str] = set()
         # How often everything that waited has failed.
         self.failures = 0
 
@@ -156,7 +164,9 @@ class Writer:
         ``at_once``: no row of them can be there yet, so nothing has to be written before they are sent.
         """
         now, loop = self._clock.now(), asyncio.get_running_loop()
-        entry = _Entry(notices=notices, recorder=self._recorder, durable=loop.create_future())
+        entry = _Entry(
+            notices=notices, recorder=self._recorder, durable=loop.create_future(), in_time=self._late.discard
+        )
         claim, lease_until, leased = uuid4().hex, entry.begun + self._lease, now + timedelta(seconds=self._lease)
         for notice, subscription in wanted:
             held = self._lanes.reserve(subscription, entry.begun)
@@ -182,7 +192,11 @@ class Writer:
             entry.planned.append(_Planned(subscription=subscription, row=row, job=job if held else None))
         if at_once:
             sent = [(plan.subscription, plan.job) for plan in entry.planned if plan.job]
-            entry.awaited.update(job.delivery_id for _, job in sent)
+            for subscription, job in sent:
+                if subscription.id in self._late:
+                    entry.not_awaited[job.delivery_id] = subscription.id
+                else:
+                    entry.awaited.add(job.delivery_id)
             for subscription, _ in sent:
                 self._lanes.unreserve(subscription.id)
             self._dispatcher.accept(sent)
@@ -223,6 +237,10 @@ class Writer:
             except TimeoutError:
                 pass
 
+    def _remember(self, entry: _Entry) -> None:
+        """Who has not answered by now is not waited for, until it answers in time again."""
+        self._late.update(plan.subscription.id for plan in entry.planned if plan.row.id in entry.awaited)
+
     def _group(self) -> list[_Entry]:
         """The first entry and those right behind it that need not wait any more."""
         now, rows = monotonic(), 0
@@ -238,6 +256,8 @@ class Writer:
         if monotonic() - group[0].begun > self._matched:
             raise WaitedTooLong
         rows = [entry.rows() for entry in group]
+        for entry in group:
+            self._remember(entry)
         _, there = await asyncio.gather(
             self._events.add([each for entry in group for each in entry.notices]),
             self._deliveries.insert([row for some in rows for row in some], now=self._clock.now()),
