@@ -35,7 +35,7 @@ class Commits:
         """Commit what waits, now; what fails is left to the service's own positions."""
         reached, self._reached = self._reached, {}
         try:
-            await _commit(consumer, reached)
+            await commit(consumer, reached)
         except Exception as error:  # noqa: BLE001 - nothing depends on it
             log.info("commits.not_flushed", error=type(error).__name__)
 
@@ -52,7 +52,7 @@ class Commits:
             await asyncio.sleep(PAUSE_SECONDS)
             reached, self._reached = self._reached, {}
             try:
-                await _commit(consumer, reached)
+                await commit(consumer, reached)
                 backoff.reset()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next one says the same and more
                 log.info("commits.failed", error=type(error).__name__)
@@ -60,7 +60,12 @@ class Commits:
                 await asyncio.sleep(backoff.next())
 
 
-async def _commit(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+async def commit(consumer: AIOKafkaConsumer, after: Mapping[TopicPartition, int]) -> None:
+    """Commit the offsets of those partitions that are still the consumer's: what went to others is theirs to say.
+
+    Raises:
+        KafkaError: nothing is committed, or nobody knows.
+    """
     owned = consumer.assignment()
-    if commit := {partition: offset for partition, offset in offsets.items() if partition in owned}:
-        await consumer.commit(commit)
+    if offsets := {partition: offset for partition, offset in after.items() if partition in owned}:
+        await consumer.commit(offsets)

@@ -29,7 +29,7 @@ from prometheus_client import Counter, Gauge
 
 from shared.backoff import Backoff
 from shared.batches import Batches
-from shared.commits import Commits
+from shared.commits import Commits, commit
 from shared.dead_letters import DeadLetter, DeadLetters
 from shared.kafka import Publisher, client_options
 from shared.polling import Polling
@@ -267,11 +267,8 @@ class BatchConsumer:
         if self._keep_positions is not None:
             await self._keep_positions(after)
             listener.commits.put(consumer, after)
-            return
-        owned = consumer.assignment()
-        commit = {partition: offset for partition, offset in after.items() if partition in owned}
-        if commit:
-            await consumer.commit(commit)
+        else:
+            await commit(consumer, after)
 
     async def _skip(
         self, listener: "_Assigned", consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int, reason: str

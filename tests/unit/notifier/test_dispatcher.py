@@ -5,28 +5,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from notifier.clock import ServerClock
 from notifier.deliveries import Attempt, Result
-from notifier.dispatcher import Dispatcher
-from notifier.endpoints import Endpoints
-from notifier.lanes import Job, Lanes
+from notifier.lanes import Job
 from notifier.notifications import ping
-from notifier.recorder import Recorder
-from notifier.secrets import SecretBox
-from notifier.settings import DeliverySettings, key_bytes
 from notifier.subscriptions import Subscription
+from support.dispatching import dispatching
 from support.eventually import eventually
-from support.notifying import SECRETS_KEY, new_subscription
-
-
-class Clock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
+from support.notifying import new_subscription
 
 
 class Records:
@@ -41,11 +30,6 @@ class Records:
         self.results.append(result)
 
 
-class Unconcerned:
-    def concerned(self, *_: object) -> bool:
-        return False
-
-
 class Poster:
     """Answers 204, or does what it is told to."""
 
@@ -56,21 +40,6 @@ class Poster:
         if self._failing is not None:
             raise self._failing
         return Attempt(at=datetime.now(UTC), duration_ms=1, status_code=204)
-
-
-def dispatching(poster: Poster, records: Records, **changes: Any) -> tuple[Dispatcher, Lanes]:
-    settings = DeliverySettings.model_validate({"secrets_key": SECRETS_KEY, **changes})
-    lanes = Lanes(limit=settings.endpoint_concurrency, capacity=settings.endpoint_queue)
-    dispatcher = Dispatcher(
-        poster=poster,
-        recorder=cast("Recorder", records),
-        endpoints=cast("Endpoints", Unconcerned()),
-        box=SecretBox([key_bytes(SecretStr(SECRETS_KEY))]),
-        lanes=lanes,
-        clock=cast("ServerClock", Clock()),
-        settings=settings,
-    )
-    return dispatcher, lanes
 
 
 def job(name: str, *, started_at: datetime | None = None) -> Job:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from pydantic import SecretStr
 from pymongo.errors import AutoReconnect, PyMongoError
 
 from notifier import subscribers, writer
@@ -16,27 +15,19 @@ from notifier.clock import ServerClock
 from notifier.deliveries import Attempt, Result, delivery_id
 from notifier.delivery_documents import NewDelivery
 from notifier.delivery_store import DeliveryStore
-from notifier.dispatcher import Dispatcher
-from notifier.endpoints import Endpoints
 from notifier.lanes import Lanes
 from notifier.notifications import Notice, notice_of
 from notifier.recorder import Recorder
-from notifier.secrets import SecretBox
-from notifier.settings import DeliverySettings, key_bytes
 from notifier.store import EventStore, Place
 from notifier.subscribers import Intake, Told
 from notifier.subscription_store import SubscriptionStore
 from notifier.subscriptions import Subscription
 from notifier.writer import Writer
-from support.notifying import SECRETS_KEY, new_subscription
+from support.dispatching import Clock, dispatching
+from support.notifying import new_subscription
 from support.status_events import status_event
 
 SUBSCRIPTION = new_subscription("http://127.0.0.1:9/", app_id="search")
-
-
-class Clock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 class Gate:
@@ -103,11 +94,6 @@ class Records:
         self._log.append("recorded")
 
 
-class Unconcerned:
-    def concerned(self, *_: object) -> bool:
-        return False
-
-
 class Poster:
     """Notes what is sent, and answers when it may."""
 
@@ -138,19 +124,9 @@ class Stage:
 
 @asynccontextmanager
 async def staged(**changes: Any) -> AsyncIterator[Stage]:
-    settings = DeliverySettings.model_validate({"secrets_key": SECRETS_KEY})
     store, poster = Store(), Poster()
     records, clock = Records(store.log), cast("ServerClock", Clock())
-    lanes = Lanes(limit=settings.endpoint_concurrency, capacity=settings.endpoint_queue)
-    dispatcher = Dispatcher(
-        poster=poster,
-        recorder=cast("Recorder", records),
-        endpoints=cast("Endpoints", Unconcerned()),
-        box=SecretBox([key_bytes(SecretStr(SECRETS_KEY))]),
-        lanes=lanes,
-        clock=clock,
-        settings=settings,
-    )
+    dispatcher, lanes = dispatching(poster, records)
     made = Writer(
         events=cast("EventStore", store),
         deliveries=cast("DeliveryStore", store),

@@ -197,7 +197,6 @@ class Writer:
                     entry.not_awaited[job.delivery_id] = subscription.id
                 else:
                     entry.awaited.add(job.delivery_id)
-            for subscription, _ in sent:
                 self._lanes.unreserve(subscription.id)
             self._dispatcher.accept(sent)
         self._queue.append(entry)
@@ -272,23 +271,29 @@ class Writer:
 
     def _go_on(self, entry: _Entry, there: set[int]) -> None:
         """Send what waited for being written, but for what was there: others have sent that, or do."""
-        waited = [(index, plan) for index, plan in enumerate(entry.planned) if plan.job and plan.job.results is None]
-        for _, plan in waited:
-            self._lanes.unreserve(plan.subscription.id)
-        self._dispatcher.accept((plan.subscription, plan.job) for i, plan in waited if plan.job and i not in there)
-        for kind, count in CountOf(plan.row.type for plan in entry.planned).items():
+        planned = entry.planned
+        waited = self._release(entry)
+        self._dispatcher.accept((planned[i].subscription, job) for i, job in waited if i not in there)
+        for kind, count in CountOf(plan.row.type for plan in planned).items():
             DELIVERIES.labels(kind).inc(count)
-        if not all(plan.job for plan in entry.planned):
+        if not all(plan.job for plan in planned):
             self._dispatcher.room.set()
-        # Jobs know their entry: without this, memory would wait for the collector of cycles, whose pauses all feel.
-        entry.planned = []
 
     def _fail(self, error: Exception) -> None:
         self.failures += 1
         while self._queue:
             entry = self._queue.popleft()
-            for plan in entry.planned:
-                if plan.job and plan.job.results is None:
-                    self._lanes.unreserve(plan.subscription.id)
+            self._release(entry)
             entry.end([], error)
-            entry.planned = []
+
+    def _release(self, entry: _Entry) -> list[tuple[int, Job]]:
+        """What waited for being written, by its place in the entry; its room is free again.
+
+        Jobs know their entry, so it forgets them: else memory would wait for the collector of cycles, whose pauses all
+        feel.
+        """
+        planned, entry.planned = entry.planned, []
+        waited = [(index, plan.job) for index, plan in enumerate(planned) if plan.job and plan.job.results is None]
+        for index, _ in waited:
+            self._lanes.unreserve(planned[index].subscription.id)
+        return waited
