@@ -72,6 +72,10 @@ class Scene:
         names = ("attempts", "grants", "links", "slots", "tenants", "outbox")
         return {name: await self.core.database[name].find({}).sort("_id", 1).to_list(None) for name in names}
 
+    async def books(self) -> dict[str, Any]:
+        dump = await self.dump()
+        return {name: dump[name] for name in ("grants", "links", "slots", "tenants")}
+
     async def proving(self) -> str:
         """Go on to the proof; its state."""
         step = await self.consent.callback(success(self.state), person=OPERATOR, session_hash="session-1")
@@ -171,14 +175,18 @@ async def test_another_browser_person_or_account_is_refused_on_both_legs(
 
 
 async def test_a_state_is_good_for_its_own_leg_only(scene: Scene) -> None:
+    before = await scene.dump()
     with pytest.raises(Refused, match="unknown"):
         await scene.consent.prove([("code", "c"), ("state", scene.state)], person=OPERATOR, session_hash="session-1")
+    assert await scene.dump() == before
     proof_state = await scene.proving()
+    before = await scene.dump()
     with pytest.raises(Refused, match="unknown"):
         await scene.consent.callback(success(proof_state), person=OPERATOR, session_hash="session-1")
     with pytest.raises(Refused, match="used"):
         await scene.consent.callback(success(scene.state), person=OPERATOR, session_hash="session-1")
     assert scene.wire.calls == []
+    assert await scene.dump() == before
 
 
 async def test_fifty_callbacks_with_one_state_send_one_browser_on(scene: Scene) -> None:
@@ -189,6 +197,7 @@ async def test_fifty_callbacks_with_one_state_send_one_browser_on(scene: Scene) 
     assert len([one for one in answers if isinstance(one, Redirect)]) == 1
     assert {str(one) for one in answers if isinstance(one, BaseException)} == {"used"}
     assert scene.wire.calls == [f"sign-in on {CONTOSO} silently"]
+    assert not any((await scene.books()).values())
 
 
 async def test_a_code_is_redeemed_once(scene: Scene) -> None:
@@ -199,14 +208,28 @@ async def test_a_code_is_redeemed_once(scene: Scene) -> None:
     )
     assert len([one for one in answers if isinstance(one, Ended)]) == 1
     assert scene.wire.calls == ["redeem"]
+    assert not any((await scene.books()).values())
 
 
-@pytest.mark.parametrize("query", [[], [("code", "")], [("error", "")], [("code", "c"), ("code", "d")]])
+@pytest.mark.parametrize(
+    "query",
+    [
+        [],
+        [("code", "")],
+        [("error", "")],
+        [("error", ""), ("code", "c")],
+        [("code", "c"), ("code", "d")],
+        [("code", "c" * 9_000)],
+        [("code", "c"), *((f"p{number}", "") for number in range(30))],
+    ],
+)
 async def test_a_proof_without_code_or_error_is_refused(scene: Scene, query: Params) -> None:
     state = await scene.proving()
+    before = await scene.dump()
     with pytest.raises(Refused, match="malformed"):
         await scene.consent.prove([*query, ("state", state)], person=OPERATOR, session_hash="session-1")
     assert scene.wire.calls == []
+    assert await scene.dump() == before
 
 
 @pytest.mark.parametrize(
@@ -231,6 +254,14 @@ async def test_an_error_of_entra_ends_the_attempt_without_asking_anybody(
     view = await scene.consent.attempt(step.attempt_id, session_hash="session-1")
     assert (view.failure, view.error_code) == (kind, code)
     assert scene.wire.calls == []
+    assert not any((await scene.books()).values())
+
+
+async def test_what_an_answer_names_in_other_letters_is_the_same_tenant(scene: Scene) -> None:
+    """GUIDs have no case; the sign-in goes to the canonical one."""
+    params = success(scene.state, CONTOSO.upper())
+    assert isinstance(await scene.consent.callback(params, person=OPERATOR, session_hash="session-1"), Redirect)
+    assert scene.wire.calls == [f"sign-in on {CONTOSO} silently"]
 
 
 async def test_silence_is_tried_before_a_page_and_only_once(scene: Scene) -> None:

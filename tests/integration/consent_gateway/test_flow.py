@@ -140,8 +140,12 @@ async def test_a_flawed_id_token_proves_nothing(
     view = await finish(core, visitor, await start(core))
     assert (view.status, view.failure) == (AttemptStatus.FAILED, kind)
     assert await grants(core) == []
-    assert await core.database["links"].count_documents({}) == 0
-    assert [type(event).__name__ for event in await events(core)] == ["ConsentFailed"]
+    for name in ("links", "slots", "tenants"):
+        assert await core.database[name].count_documents({}) == 0
+    (told,) = await events(core)
+    assert (type(told).__name__, told.reason, told.tenant_id) == ("ConsentFailed", kind, None)
+    # The history tells the operator what to set; the person is told to ask.
+    assert ("groupMembershipClaims" in (told.detail or "")) is (kind is Kind.ROLE_NOT_PROVEN)
 
 
 async def test_the_app_being_consented_before_does_not_let_a_forged_callback_in(
@@ -166,6 +170,37 @@ async def test_the_app_being_consented_before_does_not_let_a_forged_callback_in(
     view = await core.consent.attempt(ended.attempt_id, session_hash=OTHER_OPERATOR.session_hash)
     assert view.failure is Kind.NOT_ADMINISTRATOR
     assert await grants(core, "adatum") == []
+
+
+async def back_with_a_code(core: Core, visitor: Visitor, person: Person, *sets: str) -> dict[str, str]:
+    """A run up to where Entra sends the browser back with the code of its sign-in."""
+    params = await visitor.go(await start(core, person, CONTOSO, *sets))
+    while "code" not in dict(params):
+        use: Any = core.consent.callback if "admin_consent" in dict(params) else core.consent.prove
+        step = await use(params, person=person, session_hash=person.session_hash)
+        assert isinstance(step, Redirect)
+        params = await visitor.go(step.url)
+    return dict(params)
+
+
+async def test_a_code_of_another_run_proves_nothing(core: Core, entra: EntraSandbox, visitor: Visitor) -> None:
+    """Codes are bound to their run by verifier, nonce and registration: no run gets anything by another one's."""
+    mine = await back_with_a_code(core, visitor, OPERATOR)
+    of_another_registration = await back_with_a_code(core, visitor, OPERATOR, "manage-accounts")
+    async with Browser() as another:
+        of_another_account = await back_with_a_code(core, Visitor(entra, another), OTHER_OPERATOR)
+    for run, other, person in (
+        (mine, of_another_account, OPERATOR),
+        (of_another_account, of_another_registration, OTHER_OPERATOR),
+        (of_another_registration, mine, OPERATOR),
+    ):
+        swapped = [("code", other["code"]), ("state", run["state"])]
+        ended = await core.consent.prove(swapped, person=person, session_hash=person.session_hash)
+        assert isinstance(ended, Ended)
+        view = await core.consent.attempt(ended.attempt_id, session_hash=person.session_hash)
+        assert view.failure is Kind.PROOF_FAILED
+    for name in ("grants", "links", "slots", "tenants"):
+        assert await core.database[name].count_documents({}) == 0
 
 
 async def test_another_tenant_than_the_named_one_is_refused(core: Core, visitor: Visitor) -> None:

@@ -1,9 +1,11 @@
 """The adapters in front of an Entra that is slow, silent, or says odd things."""
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import httpx
+import jwt
 import pytest
 
 from consent_gateway.catalog.model import MICROSOFT_GRAPH, Resource
@@ -19,7 +21,19 @@ from consent_gateway.entra.graph import Graph
 from consent_gateway.entra.graph_reads import GraphReads
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, HOME
 
-from .test_entra_adapters import GRAPH, LOGIN, RESOURCE, TEAMS, Entra, answer_with, app_token, document, settings, world
+from .test_entra_adapters import (
+    GRAPH,
+    LOGIN,
+    RESOURCE,
+    TEAMS,
+    Entra,
+    answer_with,
+    app_token,
+    certificate,
+    document,
+    settings,
+    world,
+)
 
 CLIENT = CLIENT_IDS["read-directory-data"]
 READER = app_token(roles=["Directory.Read.All"])
@@ -89,6 +103,49 @@ async def test_a_tenant_that_is_not_there_is_asked_for_once_a_minute_whoever_nam
         now[0] = 61.0
         assert (await discovery.metadata(CONTOSO)).issuer
     assert silent.asked == 3
+
+
+async def test_keys_are_kept_rotated_and_believed_for_a_day_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(discovery_module, "monotonic", lambda: now[0])
+    entra = Entra()
+    key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(certificate()[1].public_key()))
+    keys = [key | {"kid": "old"}, key | {"kid": "not for signatures", "use": "enc"}]
+    entra.keys = lambda _: httpx.Response(200, json={"keys": keys})
+    async with world(entra) as made:
+
+        async def known(key_id: str) -> bool:
+            try:
+                found, _ = await made.tokens.signing_key(tenant_id=CONTOSO, key_id=key_id)
+            except EntraFailed:
+                return False
+            return found.key.key_id == key_id
+
+        assert await known("old")
+        assert not await known("not for signatures")
+        keys = [key | {"kid": "new"}]
+        # Entra has a new key: it is found as soon as the keys may be asked for again, and the old one is gone.
+        assert [await known("new"), entra.asked("/keys")] == [False, 1]
+        now[0] += 11
+        assert [await known("new"), await known("old"), entra.asked("/keys")] == [True, False, 2]
+        # What is fresh is not asked for again; what isn't, is; and what can't be had anew holds for a day.
+        now[0] += 3_599
+        assert [await known("new"), entra.asked("/keys")] == [True, 2]
+        now[0] += 2
+        assert [await known("new"), entra.asked("/keys")] == [True, 3]
+        entra.keys = lambda _: httpx.Response(503)
+        now[0] += 86_000
+        assert [await known("new"), await known("another")] == [True, False]
+        now[0] += 500
+        assert not await known("new")
+
+
+def test_what_is_kept_of_tenants_is_the_latest_and_bounded() -> None:
+    kept = discovery_module._Recent[int](2)
+    for number, name in enumerate(("a", "b", "a", "c")):
+        kept.put(name, number)
+        assert kept.get("a") is not None
+    assert [kept.get(name) is not None for name in "abc"] == [True, False, True]
 
 
 async def test_a_check_derives_the_token_endpoint_from_our_own_tenants() -> None:

@@ -6,6 +6,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,7 @@ from consent_gateway.consent.proof import (
     SigningKey,
     key_id,
     require_role,
+    tenant_of,
     validate,
 )
 from consent_gateway.errors import Kind, Refused
@@ -199,6 +201,65 @@ def test_graph_application_roles_need_a_global_or_privileged_role_administrator(
     with pytest.raises(Refused) as refused:
         require_role(administrator, [catalog.sets[GRAPH_ROLES]])
     assert refused.value.kind is kind
+
+
+def test_what_the_sets_ask_for_decides_which_administrator_it_takes() -> None:
+    """Application administrators may consent to everything but Microsoft Graph application roles."""
+    catalog = load_catalog(None, CLIENT_IDS)
+    with_graph_roles = catalog.sets[GRAPH_ROLES]
+    scopes = tuple(one for one in with_graph_roles.permissions if one.type == "delegated")
+    elsewhere = replace(scopes[0], type="application", resource=replace(scopes[0].resource, app_id=FABRIKAM))
+    assert scopes
+    for permissions in (scopes, (elsewhere,), (*scopes, elsewhere)):
+        without = replace(with_graph_roles, permissions=permissions)
+        for role in (APPLICATION_ADMINISTRATOR, CLOUD_APPLICATION_ADMINISTRATOR, GLOBAL_ADMINISTRATOR):
+            one = Administrator(tenant_id=CONTOSO, object_id=PERSON, name=None, roles=frozenset({role}))
+            require_role(one, [without])
+        for role in (GLOBAL_READER, FABRIKAM):
+            one = Administrator(tenant_id=CONTOSO, object_id=PERSON, name=None, roles=frozenset({role}))
+            with pytest.raises(Refused, match="not_administrator"):
+                require_role(one, [without])
+        one = Administrator(
+            tenant_id=CONTOSO, object_id=PERSON, name=None, roles=frozenset({APPLICATION_ADMINISTRATOR})
+        )
+        for both in ([without, with_graph_roles], [with_graph_roles, without]):
+            with pytest.raises(Refused, match="not_administrator"):
+                require_role(one, both)
+
+
+def test_a_role_that_is_not_said_names_what_to_set() -> None:
+    catalog = load_catalog(None, CLIENT_IDS)
+    silent = Administrator(tenant_id=CONTOSO, object_id=PERSON, name=None, roles=None)
+    with pytest.raises(Refused) as refused:
+        require_role(silent, [catalog.sets[GRAPH_ROLES]])
+    assert "set groupMembershipClaims to DirectoryRole" in refused.value.detail
+
+
+def test_ids_are_kept_in_lower_case(check: Callable[..., Administrator]) -> None:
+    """Microsoft compares GUIDs without regard to case."""
+    said = check(tid=CONTOSO.upper(), oid=PERSON.upper(), wids=[GLOBAL_ADMINISTRATOR.upper()])
+    assert (said.tenant_id, said.object_id, said.roles) == (CONTOSO, PERSON, frozenset({GLOBAL_ADMINISTRATOR}))
+
+
+@pytest.mark.parametrize(
+    ("tid", "expected"),
+    [
+        (CONTOSO, CONTOSO),
+        (CONTOSO.upper(), CONTOSO),
+        (CONSUMER_TENANT, Kind.PERSONAL_ACCOUNT),
+        ("x", Kind.PROOF_FAILED),
+    ],
+)
+def test_a_token_says_which_tenants_keys_it_is_to_be_held_against(
+    private_key: rsa.RSAPrivateKey, tid: str, expected: str
+) -> None:
+    token = jwt.encode(claims(tid=tid), private_key, algorithm="RS256", headers={"kid": "k"})
+    if expected == CONTOSO:
+        assert tenant_of(token) == CONTOSO
+        return
+    with pytest.raises(Refused) as refused:
+        tenant_of(token)
+    assert refused.value.kind is expected
 
 
 @pytest.mark.parametrize("wids", [None, "62e90394-69f5-4237-9190-012177145e10", [1], {}])
