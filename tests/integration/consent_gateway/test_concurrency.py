@@ -1,20 +1,25 @@
 """What holds for fifty at once, over three replicas: one holder of a tenant, one tenant of a limited app, one chain."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+import yaml
 
 from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core
 from consent_gateway.errors import Kind, Refused
+from consent_gateway.grants.grants import Grant, Status
+from consent_gateway.grants.ledger import Books, Ledger
 from consent_gateway.grants.slots import Slots
 from shared.events import Actor, decode
-from support.gateway import CONTOSO, OPERATOR
+from support.gateway import CLIENT_IDS, CONTOSO, OPERATOR
 from support.ledger import accepted, lost
 
 SET = "read-directory-data"
@@ -140,3 +145,131 @@ async def test_a_tenant_does_not_begin_to_wait_for_one_that_lets_go_at_that_mome
     losing.add_done_callback(lambda _: go_on.set())
     await asyncio.gather(accepting, losing)
     await one_truth(one)
+
+
+@pytest.fixture
+def two_sets_with_one_limited_app(tmp_path: Path) -> Path:
+    """A catalogue in which a limited app is in two sets."""
+    resource = {"app_id": "00000003-0000-0000-c000-000000000000", "identifier": "https://g.test", "name": "Graph"}
+    sets = [
+        {
+            "id": name,
+            "title": name,
+            "description": name,
+            "version": 1,
+            "registration": name,
+            "permissions": [{"resource": "graph", "value": f"{name}.All", "reason": "r"}],
+        }
+        for name in ("one", "two")
+    ]
+    limited = {"id": "limited", "name": "L", "description": "l", "tenant_limit": 1, "permission_sets": ["one", "two"]}
+    path = tmp_path / "catalog.yaml"
+    catalog = {"version": 1, "resources": {"graph": resource}, "permission_sets": sets, "apps": [limited]}
+    path.write_text(yaml.safe_dump(catalog))
+    return path
+
+
+class Uncounted:
+    """A collection without the counter that is raised where a document stays as it was: that conflicts with nobody."""
+
+    def __init__(self, collection: Any) -> None:
+        self._collection = collection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
+
+    async def update_one(self, where: Any, change: dict[str, Any], **options: Any) -> Any:
+        return await self._collection.update_one(where, {"$set": change["$set"]}, **options)
+
+
+# A grant of a set and the end of another one on the same tenant, where both sets have the same limited app, meet in
+# three documents. Each of them is enough.
+MEET = frozenset({"tenant", "link", "slot"})
+
+
+def meet_only_in(where: str, replicas: list[Core], patched: pytest.MonkeyPatch) -> None:
+    """Take the other documents away from where the two transactions meet."""
+    if where != "tenant":
+
+        async def unwritten(*_: object) -> None:
+            """Leave the tenant's counter."""
+
+        patched.setattr(Ledger, "_put_tenant", unwritten)
+    if where != "link":
+        for core in replicas:
+            patched.setattr(core.operations._ledger, "links", Uncounted(core.database["links"]))
+    if where != "slot":
+
+        async def uncounted(self: Slots, key: str, fields: dict[str, object]) -> None:
+            """Leave the slot where the tenant has it already."""
+            if fields:
+                await self._slots.update_one({"_id": key}, {"$set": fields}, session=self._session)
+
+        patched.setattr(Slots, "_touch", uncounted)
+
+
+async def on_an_old_picture(
+    slow: Core, begin: Callable[[], Awaitable[Any]], between: Callable[[], Awaitable[Any]], patched: pytest.MonkeyPatch
+) -> None:
+    """Let the slow replica look at the tenant, the other one do all that it does, and the slow one go on."""
+    has_read, go_on, read = asyncio.Event(), asyncio.Event(), Books.open
+
+    async def read_slowly(self: Books, account_id: str, tenant_id: str) -> Any:
+        turn = await read(self, account_id, tenant_id)
+        if self._ledger is slow.operations._ledger and not go_on.is_set():
+            has_read.set()
+            await go_on.wait()
+        return turn
+
+    patched.setattr(Books, "open", read_slowly)
+    begun = asyncio.ensure_future(begin())
+    await has_read.wait()
+    try:
+        await between()
+    finally:
+        go_on.set()
+    await begun
+
+
+async def the_app_is_used_where_the_second_set_is(core: Core, tenant_id: str) -> bool:
+    """Whether slot and link are those of a tenant on which the first set has ended and the second one is live."""
+    grants = {grant.permission_set_id: grant for grant in await core.store.grants.grants_on("northwind", tenant_id)}
+    assert (grants["one"].status, grants["two"].status) == (Status.REVOKED, Status.VERIFYING)
+    slot = await core.database["slots"].find_one({"_id": "northwind:limited"})
+    link = await core.database["links"].find_one({"_id": tenant_id})
+    return (grants["two"].apps, (slot or {})["tenant_id"], (link or {})["account_ids"]) == (
+        ("limited",),
+        tenant_id,
+        ["northwind"],
+    )
+
+
+@pytest.mark.parametrize("slow", ["grant", "revocation"])
+@pytest.mark.parametrize("where", [*sorted(MEET), "nowhere"])
+async def test_a_grant_and_a_revocation_of_two_sets_of_one_app_do_not_skew(
+    make_core: Any, two_sets_with_one_limited_app: Path, monkeypatch: pytest.MonkeyPatch, where: str, slow: str
+) -> None:
+    """Each alone is right; both on the same old picture would free a slot and a link that are in use.
+
+    That they would is seen where they meet nowhere.
+    """
+    settings = {
+        "catalog": two_sets_with_one_limited_app,
+        "client_ids": dict.fromkeys(("one", "two"), CLIENT_IDS[SET]),
+    }
+    one, two = [await make_core(**settings) for _ in range(2)]
+    tenant_id = str(uuid4())
+    grants: tuple[Grant, ...] = await accept(one, tenant_id, "northwind", "one")
+    meet_only_in(where, [one, two], monkeypatch)
+
+    async def revoke() -> None:
+        await lost(one, grants[0])
+
+    async def grant() -> None:
+        await accept(two, tenant_id, "northwind", "two")
+
+    if slow == "revocation":
+        await on_an_old_picture(one, revoke, grant, monkeypatch)
+    else:
+        await on_an_old_picture(two, grant, revoke, monkeypatch)
+    assert await the_app_is_used_where_the_second_set_is(two, tenant_id) == (where != "nowhere")

@@ -5,13 +5,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from consent_gateway.checks.checks import Finding, Judgement, Organization, Outcome, judge
 from consent_gateway.checks.schedule import Rules
@@ -21,7 +19,7 @@ from consent_gateway.consent.legs import hashed
 from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core
 from consent_gateway.errors import Kind, Refused
-from consent_gateway.grants.grants import Entra, Grant, Reason, Status, gone
+from consent_gateway.grants.grants import Entra, Grant, Reason, gone
 from shared.events import Actor, decode
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR
 from support.ledger import accepted, take, waiting
@@ -175,54 +173,6 @@ async def test_a_limited_app_uses_one_tenant_however_many_are_granted_at_once(co
     held = [one for grant in granted for one in grant.held_apps]
     assert {(one.app_id, one.tenant_id) for one in held} == {("mobile-security", users[0])}
     assert len(held) == 19
-
-
-@pytest.fixture
-def two_sets_with_one_limited_app(tmp_path: Path) -> Path:
-    """A catalogue in which a limited app is in two sets."""
-    resource = {"app_id": "00000003-0000-0000-c000-000000000000", "identifier": "https://g.test", "name": "Graph"}
-    sets = [
-        {
-            "id": name,
-            "title": name,
-            "description": name,
-            "version": 1,
-            "registration": name,
-            "permissions": [{"resource": "graph", "value": f"{name}.All", "reason": "r"}],
-        }
-        for name in ("one", "two")
-    ]
-    limited = {"id": "limited", "name": "L", "description": "l", "tenant_limit": 1, "permission_sets": ["one", "two"]}
-    path = tmp_path / "catalog.yaml"
-    catalog = {"version": 1, "resources": {"graph": resource}, "permission_sets": sets, "apps": [limited]}
-    path.write_text(yaml.safe_dump(catalog))
-    return path
-
-
-async def test_a_grant_and_a_revocation_of_two_sets_of_one_app_do_not_skew(
-    make_core: Any, driver: str, two_sets_with_one_limited_app: Path
-) -> None:
-    """Each alone is right; both on the same old picture would free a slot that is in use, or keep one that is not."""
-    ids = dict.fromkeys(("one", "two"), CLIENT_IDS[SET])
-    core = await make_core(driver=driver, catalog=two_sets_with_one_limited_app, client_ids=ids)
-    for _ in range(10):
-        tenant = str(uuid4())
-        (first,) = await accept(core, tenant, OPERATOR, "one")
-        lost = changed(first, gone(first, Reason.REMOVED))
-        await asyncio.gather(commit(core, lost), accept(core, tenant, OPERATOR, "two"))
-        grants = {grant.permission_set_id: grant for grant in await core.store.grants.grants_on("northwind", tenant)}
-        assert (grants["one"].status, grants["two"].status) == (Status.REVOKED, Status.VERIFYING)
-        assert grants["two"].apps == ("limited",)
-        slot = await core.database["slots"].find_one({"_id": "northwind:limited"})
-        assert slot is not None
-        assert slot["tenant_id"] == tenant
-        link = await core.database["links"].find_one({"_id": tenant})
-        assert link is not None
-        assert link["account_ids"] == ["northwind"]
-        await core.operations.disconnect("northwind", tenant, actor=USER)
-        slot = await core.database["slots"].find_one({"_id": "northwind:limited"})
-        assert slot is not None
-        assert slot["tenant_id"] is None
 
 
 async def test_an_outside_answer_commits_only_on_the_grant_that_was_read_before_asking(core: Core) -> None:
