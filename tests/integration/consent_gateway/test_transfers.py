@@ -13,6 +13,7 @@ from consent_gateway.consent.transfers import TransferStatus
 from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind, Refused
 from consent_gateway.grants.grants import Status
+from consent_gateway.grants.ledger import Books
 from shared.events import Actor, decode
 from support.gateway import CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR
 from support.ledger import accepted_on, take, waiting
@@ -196,3 +197,30 @@ async def test_a_transfer_meets_a_disconnection_and_both_end_in_one_holder(make_
     assert not any(one.live for one in await core.store.grants.grants_on("northwind", CONTOSO))
     slot = await core.database["slots"].find_one({"_id": "northwind:mobile-security"})
     assert (slot or {})["tenant_id"] == FABRIKAM
+
+
+async def test_of_two_requests_at_once_over_two_replicas_one_is_made_and_both_are_told_of_it(
+    make_core: Any, core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked, and found that nobody had asked, before either writes: only the index stands between them."""
+    await accepted_on(core, CONTOSO, LOSER, SET)
+    replicas = [core, await make_core(wait_seconds=0)]
+    attempts = [await refused(core) for _ in replicas]
+    both_have_looked, holders, looks = asyncio.Barrier(len(replicas)), Books.holders, 0
+
+    async def holders_of(self: Books, tenant_id: str) -> list[str]:
+        nonlocal looks
+        looks += 1
+        if looks <= len(replicas):
+            await both_have_looked.wait()
+        return await holders(self, tenant_id)
+
+    monkeypatch.setattr(Books, "holders", holders_of)
+    first, second = await asyncio.gather(
+        *(
+            one.flow.transfers.request(attempt_id, WINNER, tell_name=False)
+            for one, attempt_id in zip(replicas, attempts, strict=True)
+        )
+    )
+    assert first == second
+    assert [one.id for one in await core.flow.transfers.of_account("northwind")] == [first.id]
