@@ -1,5 +1,6 @@
 """The JSON API on a real store: roles, problems, and the OpenAPI document's examples."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -150,6 +151,51 @@ async def test_operations_need_their_role_and_a_grant_of_the_callers_account(
         assert answer.status_code == (nothing_there if allowed else 403)
     for other in (principal("app", app_id="mobile-security"), principal("staff", account_id=None)):
         assert (await speak(other).request(method, path, json=body)).status_code == 403
+
+
+async def test_a_limited_app_is_moved_once_and_both_tenants_are_told(core: Core, speak: Speak) -> None:
+    for tenant_id in (CONTOSO, FABRIKAM):
+        await accepted_on(core, tenant_id, OPERATOR, SET)
+    before = await core.database["outbox"].count_documents({})
+    for _ in range(2):
+        answer = await speak(principal("admin")).put(
+            "/v1/apps/mobile-security/tenant", json={"tenant_id": FABRIKAM.upper()}
+        )
+        assert (answer.status_code, answer.json()) == (202, {"status": "accepted", "entra_url": None})
+    rows = await core.database["outbox"].find({}).sort([("revision", 1), ("_id", 1)]).to_list(None)
+    lost, gained = (json.loads(row["value"]) for row in rows[before:])
+    assert (lost["tenant_id"], gained["tenant_id"]) == (CONTOSO, FABRIKAM)
+    assert set(lost["previous_apps"]) - set(lost["apps"]) == {"mobile-security"}
+    assert set(gained["apps"]) - set(gained["previous_apps"]) == {"mobile-security"}
+    held = {"app_id": "mobile-security", "tenant_id": FABRIKAM, "epoch": 2}
+    assert (lost["held_apps"], lost["app_epochs"]) == ([held], {})
+    assert (gained["held_apps"], gained["app_epochs"]) == ([], {"mobile-security": 2})
+    assert [(one["cause"], one["actor"]) for one in (lost, gained)] == [
+        ("operator", {"kind": "user", "id": "someone"}),
+    ] * 2
+    slot = await core.database["slots"].find_one({"_id": "northwind:mobile-security"})
+    assert ((slot or {})["tenant_id"], (slot or {})["epoch"]) == (FABRIKAM, 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "tenant_id", "status", "code"),
+    [
+        ("/v1/apps/nothing/tenant", CONTOSO, 404, "not_found"),
+        ("/v1/apps/workbench/tenant", CONTOSO, 422, "invalid"),
+        ("/v1/apps/mobile-security/tenant", "x", 422, "invalid_tenant_id"),
+        ("/v1/apps/mobile-security/tenant", FABRIKAM, 409, "conflict"),
+    ],
+)
+async def test_what_cannot_be_moved_is_a_problem_and_changes_nothing(  # noqa: PLR0917 - fixtures
+    core: Core, speak: Speak, path: str, tenant_id: str, status: int, code: str
+) -> None:
+    await accepted_on(core, CONTOSO, OPERATOR, SET)
+    before = await core.database["outbox"].count_documents({})
+    answer = await speak(principal("admin")).put(path, json={"tenant_id": tenant_id})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert await core.database["outbox"].count_documents({}) == before
+    slot = await core.database["slots"].find_one({"_id": "northwind:mobile-security"})
+    assert (slot or {})["tenant_id"] == CONTOSO
 
 
 @pytest.mark.parametrize("path", ["removed", "check"])
