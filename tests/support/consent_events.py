@@ -36,6 +36,31 @@ _GRANT: dict[str, Any] = {
         },
     ),
 }
+_READ = {"resource_app_id": "00000003-0000-0000-c000-000000000000", "value": "User.Read.All", "type": "application"}
+# What a grant's event may say beside that: nothing is as it is where an event leaves it out.
+_REST: dict[str, Any] = {
+    "cloud": "usgov",
+    "previous_revision": 3,
+    "previous_status": "verifying",
+    "previous_usable": False,
+    "reason": "removed",
+    "previous_apps": ("search",),
+    "held_apps": ({"app_id": "mobile-security", "tenant_id": FABRIKAM, "epoch": 3},),
+    "app_epochs": {"identity-security": 2},
+    "missing": ({**_READ, "value": "Group.Read.All"},),
+    "extra": ({**_READ, "value": "Sites.Read.All"},),
+    "unverified": ({**_READ, "value": "User.Read", "type": "delegated"},),
+    "granted_at": START,
+    "granted_by": ADMINISTRATOR.id,
+    "verified_at": START + timedelta(hours=1),
+    "attempt_id": "a-1",
+    "available_version": 2,
+    "additional": (_READ,),
+    "planned": (
+        {"version": 3, "effective_from": START + timedelta(days=30), "adds": (_READ,), "removes": (), "reason": "more"},
+    ),
+    "settings": ({"kind": "directory_role", "name": "Security Reader", "functions": ("search/find",)},),
+}
 
 
 def at(revision: int) -> datetime:
@@ -54,6 +79,11 @@ def tenant_event(kind: type[Data], **changes: Any) -> Data:
 def grant_event(kind: type[GrantData] = PermissionGranted, **changes: Any) -> GrantData:
     """The data of a grant's event."""
     return tenant_event(kind, **_GRANT | changes)
+
+
+def whole_grant_event(kind: type[GrantData] = PermissionGranted) -> GrantData:
+    """The data of a grant's event that says all that there is to say."""
+    return grant_event(kind, revision=4, **_REST)
 
 
 def event(data: EventData) -> Event:

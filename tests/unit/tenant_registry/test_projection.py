@@ -1,6 +1,7 @@
 """What an event means, and that changes of one tenant may come in any order and any number."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from shared.events import (
     Event,
     EventData,
     GrantData,
+    GrantState,
     PermissionBlocked,
     PermissionChanged,
     PermissionGranted,
@@ -23,7 +25,17 @@ from shared.events import (
     decode,
     encode,
 )
-from support.consent_events import ACCOUNT, ADMINISTRATOR, CONTOSO, FABRIKAM, at, event, grant_event, tenant_event
+from support.consent_events import (
+    ACCOUNT,
+    ADMINISTRATOR,
+    CONTOSO,
+    FABRIKAM,
+    at,
+    event,
+    grant_event,
+    tenant_event,
+    whole_grant_event,
+)
 from tenant_registry import merging
 from tenant_registry.access import Scope
 from tenant_registry.projection import TenantChange, Unexpected, facets_of, fold, project, state_of, words_of
@@ -32,13 +44,32 @@ from tenant_registry.queries import TenantQuery, tenant_filter
 
 @pytest.mark.parametrize("kind", [PermissionGranted, PermissionChanged, PermissionBlocked, PermissionRevoked])
 def test_a_grants_event_becomes_a_status_event_with_the_same_data(kind: type[GrantData]) -> None:
-    cause = event(grant_event(kind, held_apps=({"app_id": "mobile-security", "tenant_id": FABRIKAM, "epoch": 3},)))
+    cause = event(whole_grant_event(kind))
     status = project(cause).status
     assert isinstance(status.data, PermissionStatusChanged)
     assert status.data.model_dump() == cause.data.model_dump() | {"change": kind.type_name}
     assert status.data.key() == cause.data.key()
     assert (status.source, status.time) == ("/tenant-registry", cause.time)
     assert decode(encode(status)[2], encode(status)[1]) == status
+
+
+def test_all_that_an_event_says_of_a_grant_is_in_the_tenants_document_and_in_its_history() -> None:
+    cause = event(whole_grant_event())
+    said = cause.data.model_dump()
+    left_out = {name for name, field in type(cause.data).model_fields.items() if said[name] == field.get_default()}
+    assert not left_out, "the event is to say something of everything"
+    projected = project(cause)
+    assert projected.history is not None
+    assert said.items() <= projected.history.items()
+    assert projected.change is not None
+    document = {**asdict(projected.change), "_id": projected.change.key}
+    state = state_of(document)
+    assert state is not None
+    (grant,) = state.grants
+    assert grant.model_dump() == {name: said[name] for name in GrantState.model_fields}
+    told = {"tenant_name", "primary_domain", "cloud", "revision", "account_id", "tenant_id"}
+    assert state.model_dump(include=told) == {name: said[name] for name in told}
+    assert state.updated_at == said["occurred_at"]
 
 
 def test_what_follows_from_an_event_follows_from_nothing_else() -> None:
