@@ -2,22 +2,90 @@
 
 import asyncio
 import logging
+import re
 import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
 
 from consent_gateway.core import Core
 from shared import logs
-from shared.settings import LogSettings
+from shared.settings import AuthSettings, LogSettings
 from support import gateway, gateway_site
 from support.browsing import Browser
 from support.entra_sandbox import EntraSandbox, Visitor
 from support.gateway import CONTOSO, OPERATOR, SETS
-from support.gateway_site import form_token
+from support.gateway_site import Visit, form_token
 from support.ledger import accepted_on
+from support.tokens import AUDIENCE, Issuer, issuing
 
 SCREEN = "/integrations/microsoft-entra-id"
+
+
+# Signed tokens of whatever kind begin like this: a JSON object in base64, and its end.
+SIGNED = re.compile(r"eyJ[\w-]+\.")
+
+
+@dataclass
+class Told:
+    """What the platform told browsers and Entra alone, and the pages on which none of it may be."""
+
+    secrets: set[str] = field(default_factory=lambda: {"sandbox-secret", "AT.operator-1", "IT.operator-1"})
+    pages: list[str] = field(default_factory=list)
+
+    async def through(self, visit: Visit, step: httpx.Response, by: Visitor, **how: Any) -> httpx.Response:
+        """Go through Entra as often as the gateway sends the browser there; the page of the end."""
+        while not (url := step.headers["location"]).startswith(("/consent/attempts/", "/invite/")):
+            params = dict(await by.go(url, **how))
+            self.secrets.update(params[name] for name in ("state", "code") if name in params)
+            leg = "callback" if "adminconsent" in url else "proof"
+            step = await visit.get(f"/consent/{leg}", params=params)
+        return await visit.get(step.headers["location"])
+
+    async def invited(self, mine: Visit, guest: Visit, admin: Visitor) -> None:
+        """An invitation, followed to its end."""
+        made = await mine.post(f"{SCREEN}/invitations", {"permission_set_id": SETS[2]})
+        token = made.text.partition("/invite/")[2].partition("<")[0].partition(chr(34))[0]
+        path = f"/invite/{token}"
+        # Its link is shown on this page, once.
+        mine.pages.remove(made)
+        asking = await self.through(guest, await guest.post(path, {"step": "sign-in"}), admin)
+        yes = await guest.post(path, {"step": "connect"}, csrf=form_token(asking))
+        await self.through(guest, yes, admin)
+        self.secrets |= {token, guest.http.cookies["consent_invite"]}
+        # The page of an invitation holds its own address: it is the link's own.
+        self.pages += [page.text.replace(path, "") for page in guest.pages]
+
+    async def transferred(self, holder: Visit, claimant: Visit, admin: Visitor) -> None:
+        """The same tenant for another account: refused, asked for, given away."""
+        begun = await claimant.post(f"{SCREEN}/consents", {"permission_set_id": SETS[0], "tenant_id": CONTOSO})
+        refused = await self.through(claimant, begun, admin)
+        await claimant.post(f"{refused.url.path}/transfer", {"tell_name": "yes"})
+        asked = await holder.get(f"{SCREEN}/transfers")
+        action = re.search(rf"{SCREEN}/transfers/\w+/accept", asked.text)
+        assert action is not None, asked.text
+        assert (await holder.post(action[0])).status_code == 303
+        for visit in (claimant, holder):
+            await visit.get(f"{SCREEN}/transfers")
+
+    async def called(self, visit: Visit, issuer: Issuer) -> None:
+        """The API by bearer tokens: one that holds, one that doesn't, and an app's link that nobody follows yet."""
+        good, bad = (issuer.headers("admin", account_id="northwind", **more) for more in ({}, {"seconds": -600}))
+        made = await visit.http.post("/v1/consents", json={"permission_set_ids": [SETS[0]]}, headers=good)
+        assert made.status_code == 201, made.text
+        self.secrets |= {made.json()["consent_url"].rpartition("/")[2]}
+        self.secrets |= {one["Authorization"].removeprefix("Bearer ") for one in (good, bad)}
+        for headers, status in ((good, 200), (bad, 401)):
+            for path in ("/v1/transfers", "/v1/invitations", made.headers["location"]):
+                assert (await visit.get(path, headers=headers)).status_code == status
+
+
+def state_of(step: httpx.Response) -> str:
+    return dict(parse_qsl(urlsplit(step.headers["location"]).query))["state"]
 
 
 async def test_nothing_secret_is_left_in_logs_pages_or_the_database(  # noqa: PLR0917 - fixtures
@@ -38,57 +106,49 @@ async def test_nothing_secret_is_left_in_logs_pages_or_the_database(  # noqa: PL
     )
     level, handlers = logging.getLogger().level, list(logging.getLogger().handlers)
     logs.configure(LogSettings(level="debug", format="json"), service="consent-gateway")
-    secrets: set[str] = {"sandbox-secret", "AT.operator-1", "IT.operator-1"}
-    pages: list[str] = []
+    told = Told()
     try:
-        async with gateway_site.site(settings, core.database) as site:
-            mine, guest = await site.signed_in(), site.browser()
-
-            async def through(visit: Any, step: Any, by: Visitor = visitor, **how: Any) -> Any:
-                while not (url := step.headers["location"]).startswith(("/consent/attempts/", "/invite/")):
-                    params = dict(await by.go(url, **how))
-                    secrets.update(params[name] for name in ("state", "code") if name in params)
-                    leg = "callback" if "adminconsent" in url else "proof"
-                    step = await visit.get(f"/consent/{leg}", params=params)
-                return await visit.get(step.headers["location"])
-
+        async with AsyncExitStack() as stack:
+            issuer = await stack.enter_async_context(issuing())
+            auth = AuthSettings(issuer=issuer.url, audience=AUDIENCE, jwks_url=f"{issuer.url}/jwks")
+            settings = settings.model_copy(update={"auth": auth})
+            site = await stack.enter_async_context(gateway_site.site(settings, core.database))
+            admin = Visitor(entra, await stack.enter_async_context(Browser()))
+            mine = await site.signed_in("northwind", "admin")
+            theirs = await site.signed_in("adatum", subject="operator-2")
             begun = {"permission_set_id": SETS[0], "tenant_id": CONTOSO}
-            await through(mine, await mine.post(f"{SCREEN}/consents", begun), accept=False)
-            await through(mine, await mine.post(f"{SCREEN}/consents", begun))
-            made = await mine.post(f"{SCREEN}/invitations", {"permission_set_id": SETS[2]})
-            path = f"/invite/{made.text.partition('/invite/')[2].partition('<')[0].partition(chr(34))[0]}"
-            pages_with_link = len(mine.pages)
-            async with Browser() as browser:
-                admin = Visitor(entra, browser)
-                asking = await through(guest, await guest.post(path, {"step": "sign-in"}), admin)
-                yes = await guest.post(path, {"step": "connect"}, csrf=form_token(asking))
-                await through(guest, yes, admin)
+            await told.through(mine, await mine.post(f"{SCREEN}/consents", begun), visitor, accept=False)
+            await told.through(mine, await mine.post(f"{SCREEN}/consents", begun), visitor)
+            await told.invited(mine, site.browser(), admin)
+            await told.transferred(mine, theirs, admin)
+            await told.called(mine, issuer)
             for page in (SCREEN, f"{SCREEN}/invitations", f"{SCREEN}/history", "/consent/callback?state=made-up-state"):
                 await mine.get(page)
-            token = path.rpartition("/")[2]
-            secrets |= {token, mine.cookie, "made-up-state", guest.http.cookies["consent_invite"]}
-            pages = [
-                page.text
-                for page in mine.pages
-                if token not in page.text or page is not mine.pages[pages_with_link - 1]
-            ]
-            # The page of an invitation holds its own address: it is the link's own.
-            pages += [page.text.replace(path, "") for page in guest.pages]
+            # One run is still under way: at its sign-in, which has a nonce and a verifier.
+            under_way = await mine.post(f"{SCREEN}/consents", begun)
+            claim = {"admin_consent": "True", "tenant": CONTOSO, "state": state_of(under_way)}
+            at_sign_in = await mine.get("/consent/callback", params=claim)
+            told.secrets |= {state_of(one) for one in (under_way, at_sign_in)}
+            told.secrets |= {mine.cookie, theirs.cookie, "made-up-state"}
+            told.pages += [page.text for page in (*mine.pages, *theirs.pages)]
     finally:
         logging.getLogger().setLevel(level)
         logging.getLogger().handlers[:] = handlers
-    stored = [
-        str(await core.database[name].find({}).to_list(None))
-        for name in ("attempts", "outbox", "grants", "tenants", "people", "invitations", "sessions", "sign_ins")
-    ]
+    names = await core.database.list_collection_names()
+    assert {"attempts", "grants", "invitations", "outbox", "people", "sessions", "sign_ins", "transfers"} <= {*names}
+    stored = {name: str(await core.database[name].find({}).to_list(None)) for name in names}
+    assert CONTOSO in stored["transfers"]
     logged = capsys.readouterr()
-    assert "consent.proven" in logged.out
-    assert len(secrets) > 12
-    for text in (logged.out, logged.err, *pages, *stored):
-        assert not [secret for secret in secrets if secret in text]
-    for text in (logged.out, logged.err, *pages, *stored[1:]):
-        # Signed tokens of whatever kind begin like this.
-        assert "eyJ" not in text
+    for line in ("consent.proven", "transfer.accepted", "/v1/transfers"):
+        assert line in logged.out
+    assert len(told.secrets) > 20
+    attempt = await core.database["attempts"].find_one({"leg.silent": True})
+    assert attempt is not None
+    for text in (logged.out, logged.err, *told.pages):
+        assert not [name for name in ("nonce", "verifier") if attempt["leg"][name] in text]
+    for text in (logged.out, logged.err, *told.pages, *stored.values()):
+        assert not [secret for secret in told.secrets if secret in text]
+        assert SIGNED.search(text) is None
 
 
 async def test_a_command_erases_a_person(core: Core, mongo_url: str, mongo_database: str) -> None:
