@@ -37,6 +37,32 @@ CATALOGUE = {
     f"{SCREEN}/planned/{{permission_set_id}}/{{version}}",
     "/v1/planned-changes/{permission_set_id}/{version}/tenants",
 }
+# The least role that each form, and each call that changes something, needs. Nobody needs one to sign out, nor to
+# follow an invitation: that is for whoever was given the link.
+ONE_SET = f"{SCREEN}/tenants/{{tenant_id}}/permission-sets/{{permission_set_id}}"
+OPERATOR_FORMS = {
+    *(f"{SCREEN}/{path}" for path in ("consents", "fleet/checks", "tenants/{tenant_id}/verify")),
+    *(f"{SCREEN}/invitations{path}" for path in ("", "/many", "/many/choose")),
+    *(f"{SCREEN}/invitations/{{invitation_id}}/{action}" for action in ("revoke", "confirm")),
+    *("/connect/{token}", "/consent/attempts/{attempt_id}/transfer"),
+    *(f"{SCREEN}/attempts/{{attempt_id}}/reset", f"{ONE_SET}/{{action}}"),
+}
+ADMIN_FORMS = {
+    f"{SCREEN}/transfers/{{transfer_id}}/accept",
+    *(f"{SCREEN}/tenants/{{tenant_id}}/{path}" for path in ("disconnect", "apps/{app_id}/move")),
+}
+OPERATOR_CALLS = {
+    *("POST /v1/checks", "DELETE /v1/failures/{failure_id}", "POST /v1/transfers", "POST /v1/consents"),
+    *("POST /v1/invitations", "POST /v1/invitations/batch", "DELETE /v1/invitations/{invitation_id}"),
+    "POST /v1/invitations/{invitation_id}/confirm",
+    *(
+        f"POST /v1/tenants/{{tenant_id}}/permission-sets/{{permission_set_id}}/{action}"
+        for action in ("verify", "removed", "block", "unblock")
+    ),
+}
+ADMIN_CALLS = {
+    *("POST /v1/transfers/{transfer_id}/accept", "DELETE /v1/tenants/{tenant_id}", "PUT /v1/apps/{app_id}/tenant"),
+}
 Patch = pytest.MonkeyPatch
 
 
@@ -164,6 +190,66 @@ async def test_the_api_knows_no_ids_of_another_account(scene: Scene, monkeypatch
     for route in with_ids:
         answer = await ask(route, authorization="Bearer t")
         assert answer.status_code not in {401, 403, 404, 500}, (route, answer.text)
+
+
+async def test_each_form_needs_its_role(scene: Scene) -> None:
+    forms = [one for one in scene.pages() if one.method == "POST"]
+    free = {"/auth/logout", "/invite/{token}"}
+    assert {one.path for one in forms} == OPERATOR_FORMS | ADMIN_FORMS | free, "say what role a new form needs"
+    before = await scene.truth()
+    for role, refused in (("viewer", OPERATOR_FORMS | ADMIN_FORMS), ("operator", ADMIN_FORMS)):
+        visits = {
+            account_id: await scene.site.signed_in(account_id, role, subject=f"{role}-9")
+            for account_id in ("northwind", "adatum")
+        }
+        for route in forms:
+            if route.path in refused:
+                owner, ids = scene.owned.of(route)
+                visit = visits["adatum" if owner is scene.owned.claimant else "northwind"]
+                for answer in await scene.answers(route, visit, ids):
+                    assert (answer.status_code, "role" in answer.text) == (403, True), (role, route)
+    assert await scene.truth() == before
+
+
+async def test_each_call_that_changes_something_needs_its_role(scene: Scene, monkeypatch: Patch) -> None:
+    role = ["viewer"]
+
+    async def somebody(_: object, __: str) -> Principal:
+        return Principal(
+            subject="somebody",
+            account_id="northwind",
+            account_name=None,
+            app_id=None,
+            roles=frozenset(role),
+            expires_at=2**31,
+        )
+
+    monkeypatch.setattr(TokenVerifier, "principal", somebody)
+    http, ids = scene.site.browser().http, scene.owned.ids
+    http.headers["authorization"] = "Bearer t"
+    calls = [one for one in scene.api() if one.method != "GET"]
+    names = {f"{one.method} {one.path}" for one in calls}
+    assert names == OPERATOR_CALLS | ADMIN_CALLS, "say what role a new call needs"
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/checks": {"tenant_ids": [CONTOSO]},
+        "/v1/invitations": {"permission_set_ids": [ids["permission_set_id"]]},
+        "/v1/invitations/batch": {"permission_set_ids": [ids["permission_set_id"]], "tenant_ids": [CONTOSO]},
+        "/v1/transfers": {"consent_id": ids["attempt_id"]},
+        "/v1/consents": {"permission_set_ids": [ids["permission_set_id"]]},
+        "/v1/apps/{app_id}/tenant": {"tenant_id": CONTOSO},
+    }
+    before = await scene.truth()
+    for role[0], refused in (
+        ("viewer", OPERATOR_CALLS | ADMIN_CALLS),
+        ("staff", OPERATOR_CALLS | ADMIN_CALLS),
+        ("operator", ADMIN_CALLS),
+    ):
+        for route in calls:
+            if f"{route.method} {route.path}" in refused:
+                (path,) = route.filled(ids)
+                answer = await http.request(route.method, path, json=bodies.get(route.path))
+                assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), (role, route, answer.text)
+    assert await scene.truth() == before
 
 
 def _tells_nothing(route: Route, answer: Response) -> None:

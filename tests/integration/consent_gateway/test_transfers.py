@@ -121,6 +121,34 @@ async def test_silence_never_transfers_and_may_be_broken_again(core: Core) -> No
     }
 
 
+async def test_a_tenant_that_the_account_does_not_hold_alone_is_not_given_away(make_core: Any, core: Core) -> None:
+    await accepted_on(core, CONTOSO, LOSER, SET)
+    asked = await ask(core)
+    await core.operations.disconnect("northwind", CONTOSO, actor=ACTOR)
+    before = await core.database["outbox"].count_documents({})
+    with pytest.raises(Refused, match="conflict"):
+        await core.flow.transfers.accept(asked.id, "northwind", actor=ACTOR)
+    await accepted_on(core, CONTOSO, LOSER, SET)
+    shared: Core = await make_core(wait_seconds=0, sharing="shared")
+    await accepted_on(shared, CONTOSO, replace(WINNER, account_id="contoso"), SET)
+    with pytest.raises(Refused, match="conflict"):
+        await core.flow.transfers.accept(asked.id, "northwind", actor=ACTOR)
+    assert await core.database["outbox"].count_documents({}) == before + 2
+    assert await core.store.grants.grants_on("adatum", CONTOSO) == []
+
+
+async def test_a_request_is_good_for_one_transfer(core: Core) -> None:
+    await accepted_on(core, CONTOSO, LOSER, SET)
+    asked = await ask(core)
+    await core.flow.transfers.accept(asked.id, "northwind", actor=ACTOR)
+    # The tenant comes back, and nobody has asked for it since.
+    await core.operations.disconnect("adatum", CONTOSO, actor=ACTOR)
+    await accepted_on(core, CONTOSO, LOSER, SET)
+    with pytest.raises(Refused, match="given away already"):
+        await core.flow.transfers.accept(asked.id, "northwind", actor=ACTOR)
+    assert [one.status for one in await core.store.grants.grants_on("northwind", CONTOSO)] == [Status.VERIFYING]
+
+
 async def test_a_transfer_needs_a_fresh_proof_of_the_same_session_and_a_holder(core: Core) -> None:
     request = core.flow.transfers.request
     nobody = await refused(core)
