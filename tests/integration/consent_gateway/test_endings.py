@@ -182,6 +182,14 @@ async def test_a_freed_limited_app_goes_to_the_tenant_that_waited_longest_and_th
     assert (await held(core))["slot"][0] is None
 
 
+async def test_a_freed_limited_app_goes_to_a_tenant_that_can_be_used_before_one_that_waited_longer(core: Core) -> None:
+    for tenant_id in (CONTOSO, FABRIKAM, HOME):
+        await accepted_on(core, tenant_id, OPERATOR, SET)
+    await core.database["grants"].update_one({"tenant_id": HOME}, {"$set": {"entra": "complete"}})
+    await core.operations.disconnect("northwind", CONTOSO, actor=USER)
+    assert await held(core) == {"slot": (HOME, 2), FABRIKAM: [(HOME, 2)], HOME: True}
+
+
 async def test_who_is_asked_again_before_a_commit_may_be_gone(core: Core) -> None:
     attempt, _ = await waiting(core, OPERATOR, SET)
     assert _same(OPERATOR, attempt)
