@@ -223,6 +223,23 @@ async def test_blocking_and_unblocking_twice_says_so_once(core: Core) -> None:
     ]
     with pytest.raises(Refused, match="not_found"):
         await core.operations.block("adatum", CONTOSO, SET, blocked=True, actor=USER, now=now())
+    await core.operations.disconnect("northwind", CONTOSO, actor=USER)
+    for blocked in (True, False):
+        with pytest.raises(Refused, match="conflict"):
+            await core.operations.block("northwind", CONTOSO, SET, blocked=blocked, actor=USER, now=now())
+    assert [type(event).__name__ for event in (await events(core))[4:]] == ["PermissionRevoked", "TenantRemoved"]
+
+
+async def test_what_is_used_again_is_checked_at_once_but_not_before_entra_wants_to_be_asked(core: Core) -> None:
+    await accept(core, CONTOSO)
+    for not_before in (None, now() + timedelta(hours=1)):
+        later = {"check.next_at": now() + timedelta(hours=6), "check.not_before": not_before}
+        for blocked in (True, False):
+            await core.database["grants"].update_one({}, {"$set": later})
+            at = now()
+            await core.operations.block("northwind", CONTOSO, SET, blocked=blocked, actor=USER, now=at)
+            due = (await due_at(core, CONTOSO)) - (not_before or at)
+            assert (abs(due) < timedelta(seconds=1)) is not blocked
 
 
 async def test_disconnecting_frees_link_and_slots_and_leaves_the_counter(core: Core) -> None:
