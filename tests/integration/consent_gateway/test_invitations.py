@@ -1,13 +1,12 @@
 """Invitations against the sandbox: the proof comes first, one yes uses the link, an operator confirms the rest."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from consent_gateway.consent.attempts import Asked, Ended, Phase, Redirect, Requester
+from consent_gateway.consent.attempts import Asked, Ended, Phase, Redirect
 from consent_gateway.consent.invited import InvitationStatus
 from consent_gateway.consent.legs import hashed
 from consent_gateway.consent.starts import MOST_OPEN
@@ -17,51 +16,11 @@ from consent_gateway.grants.grants import Status
 from support.browsing import Browser
 from support.entra_sandbox import EntraSandbox, Visitor
 from support.gateway import CONTOSO, FABRIKAM, OPERATOR, OTHER_OPERATOR
+from support.inviting import invited, standing
 from support.ledger import accepted_on
 
 SET = "read-directory-data"
 SECOND = "manage-accounts"
-REQUESTER = Requester(account_id="northwind", account_name="Northwind Traders", subject="operator-1", app_id=None)
-
-
-@dataclass
-class Invited:
-    """Somebody who follows a link in a browser of their own."""
-
-    core: Core
-    visitor: Visitor
-    token: str
-    guest: str = "guest-1"
-
-    async def sign_in(self, **how: Any) -> Redirect | Ended | Asked:
-        """Prove who is here."""
-        url = await self.core.flow.invitations.begin(self.token, guest=self.guest)
-        return await self.core.consent.prove(
-            await self.visitor.go(url, **how), person=None, session_hash=None, guest=self.guest
-        )
-
-    async def say_yes(self, **how: Any) -> Ended:
-        """Say yes, then accept at Entra as often as it takes."""
-        step: Redirect | Ended | Asked = Redirect(
-            await self.core.flow.invitations.connect(self.token, guest=self.guest)
-        )
-        while isinstance(step, Redirect):
-            use = self.core.consent.callback if "adminconsent" in step.url else self.core.consent.prove
-            params = await self.visitor.go(step.url, **how)
-            step = await use(params, person=None, session_hash=None, guest=self.guest)
-        assert isinstance(step, Ended)
-        return step
-
-
-async def invited(core: Core, visitor: Visitor, *, tenant_id: str | None = None, sets: tuple[str, ...] = (SET,)) -> Any:
-    view, url = await core.flow.invitations.create(
-        REQUESTER, permission_set_ids=sets, tenant_id=tenant_id, name="Operator One"
-    )
-    return view.invitation.id, Invited(core, visitor, url.rpartition("/")[2])
-
-
-async def standing(core: Core, invitation_id: str) -> Any:
-    return (await core.flow.invitations.get("northwind", invitation_id)).status
 
 
 async def nothing_changed(core: Core) -> bool:
