@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import structlog
 
 from notifier.deliveries import delivery_id
@@ -227,6 +228,32 @@ async def test_an_owner_is_told_of_a_disabling_whose_process_died_over_it(
         await eventually(partial(statuses, deliveries, gone), lambda found: found == ["dead"])
         await eventually(lambda: subscriptions.untold(before=datetime.now(UTC)), lambda found: found == [])
     assert elsewhere.received[0].json["data"]["reason"] == "failing"
+
+
+async def test_nothing_is_remembered_of_endpoints_that_failed_until_they_went(
+    run_engine: Any,
+    make_receiver: Any,
+    subscribe: Any,
+    subscriptions: SubscriptionStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody tells this process: it was another one that was asked."""
+    monkeypatch.setattr("notifier.endpoints.UNTOLD_SECONDS", 0.05)
+    endpoint = await make_receiver(answering(500))
+    made = [await subscribe(endpoint.url, app_id="search") for _ in range(5)]
+    deleted, disabled, moved, rotated, failing = made
+    async with run_engine(retry_schedule=(60.0,)) as engine:
+
+        async def remembered() -> set[str]:
+            return set(engine.endpoints._failing)
+
+        await engine.intake.deliver(told(notices(1)))
+        await eventually(remembered, {each.id for each in made}.__eq__)
+        await subscriptions.delete(deleted.id, deleted.owner)
+        await change(subscriptions, disabled, enabled=False)
+        await change(subscriptions, moved, anew=True, url="http://127.0.0.1:9/")
+        assert await subscriptions.replace_secrets(rotated, rotated.secrets, datetime.now(UTC))
+        await eventually(remembered, {failing.id}.__eq__)
 
 
 async def test_a_row_whose_event_is_gone_ends_by_the_events_age(

@@ -447,3 +447,16 @@ async def test_who_was_late_is_not_waited_for_until_it_is_in_time_again(monkeypa
         # Its answer was there when the rows were written: from now on it is waited for again.
         assert stage.store.rows[delivery_id(prompt.id, SUBSCRIPTION.id)].delivered is not None
         assert not stage.writer._late
+
+
+async def test_of_who_was_late_so_many_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody says that a subscription was deleted: those that never answer again must not be kept for ever."""
+    monkeypatch.setattr(writer, "MOST_REMEMBERED", 3)
+    monkeypatch.setattr(writer, "QUIET_SECONDS", 0.0)
+    async with staged() as stage:
+        stage.poster.answers.clear()
+        for _ in range(12):
+            stage.store.subscriptions = [new_subscription("http://127.0.0.1:9/", app_id="search")]
+            await stage.deliver(notice())
+            assert stage.store.subscriptions[0].id in stage.writer._late
+            assert len(stage.writer._late) <= 4

@@ -96,15 +96,27 @@ class Endpoints:
         return None
 
     async def run(self) -> None:
-        """Finish the disabling of endpoints whose process died over it, until cancelled."""
+        """Finish the disabling of endpoints whose process died over it, and forget who is gone, until cancelled."""
         while True:
             try:
                 before = self._clock.now() - timedelta(seconds=UNTOLD_SECONDS)
                 for disabling in await self._subscriptions.untold(before=before):
                     await self._retire(disabling)
+                await self._forget()
             except PyMongoError as error:
                 log.warning("endpoints.failed", error=type(error).__name__)
             await asyncio.sleep(UNTOLD_SECONDS)
+
+    async def _forget(self) -> None:
+        """Drop what is remembered of endpoints that were deleted, disabled or changed: no attempt of theirs will."""
+        known = dict(self._failing)
+        stored = await self._subscriptions.by_ids(known) if known else {}
+        for key, trouble in known.items():
+            state = stored.get(key)
+            ended = state is None or not state.enabled or state.version > trouble.version
+            # What failed anew meanwhile is of a state that is newer than the one read here.
+            if ended and self._failing.get(key) is trouble:
+                del self._failing[key]
 
     async def _trip(self, subscription: Subscription, *, now: datetime) -> Subscription | None:
         """Let the endpoint rest, each time for longer. What waits for it waits in the store, and loses no attempt."""

@@ -39,6 +39,8 @@ QUIET_SECONDS = 0.025
 PATIENCE_SECONDS = 0.25
 # What is written with one statement.
 MOST_ROWS = 500
+# Of subscriptions that were late: some are gone since, and the others are late again soon enough.
+MOST_REMEMBERED = 10_000
 
 
 class Interrupted(PyMongoError):
@@ -238,6 +240,8 @@ class Writer:
 
     def _remember(self, entry: _Entry) -> None:
         """Who has not answered by now is not waited for, until it answers in time again."""
+        if len(self._late) > MOST_REMEMBERED:
+            self._late.clear()
         self._late.update(plan.subscription.id for plan in entry.planned if plan.row.id in entry.awaited)
 
     def _group(self) -> list[_Entry]:
