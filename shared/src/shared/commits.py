@@ -32,8 +32,10 @@ class Commits:
             self._task = asyncio.create_task(self._run(consumer))
 
     async def flush(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit what waits, now; what fails is left to the service's own positions."""
+        """Commit what waits, or is on its way, now; what fails is left to the service's own positions."""
         reached, self._reached = self._reached, {}
+        if not reached:
+            return
         try:
             await commit(consumer, reached)
         except Exception as error:  # noqa: BLE001 - nothing depends on it
@@ -50,14 +52,15 @@ class Commits:
         backoff = Backoff()
         while self._reached:
             await asyncio.sleep(PAUSE_SECONDS)
-            reached, self._reached = self._reached, {}
+            reached = dict(self._reached)
             try:
                 await commit(consumer, reached)
                 backoff.reset()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next one says the same and more
                 log.info("commits.failed", error=type(error).__name__)
-                self._reached = reached | self._reached
                 await asyncio.sleep(backoff.next())
+            else:
+                self._reached = {tp: offset for tp, offset in self._reached.items() if offset != reached.get(tp)}
 
 
 async def commit(consumer: AIOKafkaConsumer, after: Mapping[TopicPartition, int]) -> None:

@@ -48,6 +48,7 @@ METADATA_MS = 10_000
 IDLE_SECONDS = 0.1
 # How long a rebalance waits for the batch in flight, so that its next owner need not handle it again.
 HANDOVER_SECONDS = 10.0
+FLUSH_SECONDS = 2.0
 # A consumer that lasted so long, or handled a batch, has started well; the next failure is a new one.
 STARTED_WELL_SECONDS = 60.0
 
@@ -119,6 +120,7 @@ class BatchConsumer:
                 self._failing = f"{type(error).__name__}: {error}"
             finally:
                 if broker is not None:
+                    await self._flush()
                     await _stop(broker)
                 for listener in self._listeners:
                     await listener.batches.close()
@@ -269,6 +271,13 @@ class BatchConsumer:
             listener.commits.put(consumer, after)
         else:
             await commit(consumer, after)
+
+    async def _flush(self) -> None:
+        """Commit what waits for it; not for long, where the broker is what failed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                for listener in self._listeners:
+                    await listener.commits.flush(listener.subscriber.consumer)
 
     async def _skip(
         self, listener: "_Assigned", consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int, reason: str

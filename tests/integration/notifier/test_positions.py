@@ -3,10 +3,14 @@
 import secrets
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from prometheus_client import REGISTRY
 
 from notifier.clock import ServerClock
 from notifier.delivery_store import DeliveryStore
@@ -52,6 +56,42 @@ async def test_lost_group_offsets_notify_nobody_again(stage: Any, database: "Dat
 
 async def positions_total(database: "Database") -> int:
     return sum([row["offset"] async for row in database["positions"].find({})])
+
+
+async def test_who_stops_in_order_leaves_nothing_to_be_read_again(
+    stage: Any, database: "Database", kafka_group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions and the group's offsets follow a moment later than they are true; at the end they don't."""
+    for pause in ("notifier.progress.PAUSE_SECONDS", "shared.commits.PAUSE_SECONDS"):
+        monkeypatch.setattr(pause, 3600.0)
+    endpoint = await stage.make_receiver()
+    await stage.subscribe(endpoint.url, app_id="search")
+    sent = [status_event(tenant_id=f"8f4c1a52-6d0e-4f2b-9a31-{number:012d}") for number in range(12)]
+    async with stage.start():
+        # The first position is written at once, and with it the long pause begins.
+        await stage.publish(sent[0])
+        await eventually(lambda: positions_total(database), lambda total: total == 1, within=40)
+        await stage.publish(*sent[1:])
+        await eventually(partial(handled, stage, kafka_group), lambda count: count == 12, within=40)
+        assert await positions_total(database) == 1
+        assert await group_offsets(stage, kafka_group) == 0
+    assert await positions_total(database) == 12
+    assert await group_offsets(stage, kafka_group) == 12
+
+
+async def handled(stage: Any, group: str) -> float:
+    labels = {"topic": stage.topic.name, "group": group}
+    return REGISTRY.get_sample_value("kafka_records_handled_total", labels) or 0.0
+
+
+async def group_offsets(stage: Any, group: str) -> int:
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        found = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    return sum(each.offset for each in found.values() if each.offset > 0)
 
 
 async def test_positions_never_go_back(database: "Database") -> None:

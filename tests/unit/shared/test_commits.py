@@ -1,5 +1,6 @@
 """Offsets of the group that follow a moment later: many share one commit, and none goes back."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,12 @@ FIRST, SECOND = TopicPartition("topic", 0), TopicPartition("topic", 1)
 
 
 class Consumer:
-    """Has two partitions, and remembers what was committed."""
+    """Has two partitions, and remembers what was committed; while it is not open, a commit is on its way."""
 
     def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.asked = 0
         self.commits: list[dict[TopicPartition, int]] = []
         self.failures = 0
         self.owned = {FIRST, SECOND}
@@ -24,6 +28,8 @@ class Consumer:
         return self.owned
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self.asked += 1
+        await self.open.wait()
         if self.failures:
             self.failures -= 1
             raise ConnectionError
@@ -80,3 +86,31 @@ async def test_before_partitions_are_handed_over_everything_is_committed_at_once
     await commits.flush(consumer)
     assert consumer.commits == [{FIRST: 5}]
     await commits.close()
+
+
+async def test_what_is_on_its_way_when_everything_ends_is_committed_as_well(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit under way is cut off with its task."""
+    monkeypatch.setattr("shared.commits.PAUSE_SECONDS", 0.0)
+    commits = Commits()
+    consumer.open.clear()
+    commits.put(consumer, {FIRST: 5, SECOND: 2})
+    await eventually(lambda: asked(consumer), lambda count: count == 1)
+    commits.put(consumer, {SECOND: 3})
+    flushing = asyncio.create_task(commits.flush(consumer))
+    await eventually(lambda: asked(consumer), lambda count: count == 2)
+    await commits.close()
+    consumer.open.set()
+    await flushing
+    assert consumer.commits == [{FIRST: 5, SECOND: 3}]
+
+
+async def asked(consumer: Consumer) -> int:
+    return consumer.asked
+
+
+async def test_where_nothing_waits_nobody_is_asked(consumer: Any) -> None:
+    commits = Commits()
+    await commits.flush(consumer)
+    assert consumer.asked == 0

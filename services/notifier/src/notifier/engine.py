@@ -186,6 +186,7 @@ class Engine:
                 await self._writer.flushed()
                 await self._recorder.drained()
                 await self.deliveries.release(claims, now=self.clock.now())
+                await self.progress.flush()
         except (TimeoutError, PyMongoError) as error:
             log.warning("engine.stopped_with_leases", claims=len(claims), error=type(error).__name__)
         else:

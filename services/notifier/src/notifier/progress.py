@@ -38,13 +38,22 @@ class Progress:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            reached, self._reached = self._reached, {}
             try:
-                await self._events.save_positions(reached)
+                await self.flush()
                 backoff.reset()
             except PyMongoError as error:
                 log.warning("progress.failed", error=type(error).__name__)
-                self._reached = reached | self._reached
                 self._wake.set()
                 await asyncio.sleep(backoff.next())
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def flush(self) -> None:
+        """Write what waits, now.
+
+        Raises:
+            PyMongoError: it waits on.
+        """
+        reached = dict(self._reached)
+        if reached:
+            await self._events.save_positions(reached)
+            self._reached = {place: offset for place, offset in self._reached.items() if offset != reached.get(place)}
