@@ -26,10 +26,12 @@ class SharedBreakers:
         self.opens.append((client_id, why))
         return True
 
-    async def close(self, client_id: str) -> bool:
-        """Close it; True for the one caller that did."""
-        if self.breakers.pop(client_id, None) is None:
+    async def close(self, client_id: str, *, why: str | None = None) -> bool:
+        """Close it, with ``why`` only if that is why it is open; True for the one caller that did."""
+        breaker = self.breakers.get(client_id)
+        if breaker is None or why not in {None, breaker.why}:
             return False
+        del self.breakers[client_id]
         self.closes.append(client_id)
         return True
 

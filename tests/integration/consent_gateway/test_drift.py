@@ -302,6 +302,29 @@ async def test_checks_of_one_tenant_share_one_question_and_never_an_older_answer
     assert len(answers.finds) == 2
 
 
+async def test_a_check_under_a_lease_waits_for_one_that_a_person_asked_for(core: Core, answers: Answers) -> None:
+    await due(core, CONTOSO)
+    (grant,) = await core.store.grants.grants_on("northwind", CONTOSO)
+    busy, most = [0], [0]
+
+    async def find(**_: object) -> Finding:
+        busy[0] += 1
+        most[0] = max(most[0], busy[0])
+        # Whoever may ask meanwhile has time to.
+        for _turn in range(20):
+            await asyncio.sleep(0)
+        answers.finds.append(CONTOSO)
+        busy[0] -= 1
+        return OURS
+
+    answers.find = find  # type: ignore[method-assign]  # slower than usual
+    await asyncio.gather(
+        core.verification.check("northwind", CONTOSO, {SET}),
+        *(core.verification.check_claimed([grant], {SET: 0}) for _ in range(5)),
+    )
+    assert (len(answers.finds), most[0]) == (6, 1)
+
+
 async def test_a_refused_registration_stops_the_storm_and_its_end_lets_checks_go_on(
     make_core: Any, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +402,7 @@ async def test_what_all_replicas_see_at_once_is_told_once(make_core: Any, answer
         *(core.breakers.open(client, why="refused", next_try_at=utc_now()) for core in cores * 4)
     )
     assert sum(opened) == 1
+    assert not await cores[0].breakers.close(client, why="mass_removal")
     closed = await asyncio.gather(*(core.breakers.close(client) for core in cores * 4))
     assert sum(closed) == 1
     again = await asyncio.gather(

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -85,6 +86,22 @@ async def test_recovery_is_noticed_by_one_replica_at_a_time_and_seen_by_all() ->
     assert FAILING.labels(CLIENT)._value.get() == 0
 
 
+async def test_replicas_that_see_at_the_same_moment_that_it_is_time_try_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet(says=Home.OURS)
+    await fleet.excuse(REFUSED)
+    opened = fleet.breakers.opened
+
+    async def opened_for_all() -> Any:
+        found = await opened()
+        await asyncio.sleep(0)
+        return found
+
+    monkeypatch.setattr(fleet.breakers, "opened", opened_for_all)
+    fleet.seconds = 61
+    await asyncio.gather(*(replica.refresh() for replica in fleet.replicas))
+    assert fleet.asked == 2
+
+
 async def test_one_tenants_odd_answer_never_raises_the_alarm_for_all() -> None:
     fleet = Fleet()
     odd = replace(REFUSED, unanswered="config: AADSTS650057")
@@ -157,6 +174,30 @@ async def test_very_many_at_once_are_not_until_an_operator_says_so() -> None:
     await one.refresh()
     assert one.resting == frozenset()
     assert [await one.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) for number in range(9)] == [None] * 9
+
+
+@pytest.mark.parametrize("replica", [0, 1])
+async def test_a_refusal_at_home_does_not_end_what_only_an_operator_may_end(replica: int) -> None:
+    """Held first, refused then: with a token again it is still held, also at a replica that has not heard of it."""
+    fleet = Fleet(says=Home.OURS)
+    await fleet.replicas[0].hold(CLIENT, "mass_removal")
+    await fleet.excuse(REFUSED, replica)
+    await fleet.excuse(GOOD, replica)
+    assert fleet.breakers.closes == []
+    assert fleet.replicas[replica].resting == {CLIENT}
+    assert fleet.breakers.opens == [(CLIENT, "mass_removal")]
+
+
+async def test_a_tenant_that_left_before_leaves_no_second_time() -> None:
+    fleet = Fleet()
+    one = fleet.replicas[0]
+    for number in range(4):
+        assert await one.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE)]) is None
+    # Their second answers come when the first ones count no more, together with the first one of another tenant.
+    fleet.seconds = 700
+    for number in range(4):
+        assert await one.doubt(CLIENT, [judgement(number, Outcome.NEGATIVE, negatives=1)]) is None
+    assert await one.doubt(CLIENT, [judgement(4, Outcome.NEGATIVE)]) is None
 
 
 async def test_a_fault_that_each_replica_meets_with_a_few_tenants_only_is_seen_by_all_of_them_together() -> None:

@@ -58,24 +58,40 @@ class BreakerStore:
         status = _STATUS.get(why, why)
         return await self._change(client_id, "open", fields, status=status, error_code=error_code)
 
-    async def close(self, client_id: str) -> bool:
-        """Close it, and let what became due meanwhile be due little by little; True for the one caller that did."""
-        if await self._registrations.find_one({"_id": client_id, "state": "open"}) is None:
+    async def close(self, client_id: str, *, why: str | None = None) -> bool:
+        """Close it, and let what became due meanwhile be due little by little; True for the one caller that did.
+
+        With ``why``, only if that is why it is open.
+        """
+        found = await self._registrations.find_one({"_id": client_id, "state": "open"})
+        if found is None or why not in {None, found["why"]}:
             return False
         # Nothing of it is claimed before it is closed. What can't be spread out is only claimed sooner.
         with suppress(PyMongoError):
             await self._spread(client_id)
-        return await self._change(client_id, "closed", {"state": "closed", "next_try_at": None}, status=WORKING)
+        return await self._change(
+            client_id, "closed", {"state": "closed", "next_try_at": None}, status=WORKING, why=why
+        )
 
     async def _change(
-        self, client_id: str, state: str, fields: "Document", *, status: str, error_code: str | None = None
+        self,
+        client_id: str,
+        state: str,
+        fields: "Document",
+        *,
+        status: str,
+        why: str | None = None,
+        error_code: str | None = None,
     ) -> bool:
-        """Bring it into another state, and tell so; False where it is in that state, or was never out of `closed`."""
+        """Bring it into another state, and tell so; False where it is in that state, or was never out of `closed`.
+
+        With ``why``, also False where it is in the other state for another reason.
+        """
         now = self._clock()
 
         async def work(session: "Session") -> bool:
             before = await self._registrations.find_one({"_id": client_id}, session=session) or {"state": "closed"}
-            if before["state"] == state:
+            if before["state"] == state or why not in {None, before.get("why")}:
                 return False
             told = status_of(before)
             # The one key of the platform has no revision of its own: the clock orders its events, and this one's own.

@@ -75,8 +75,11 @@ class Breakers(Protocol):
         """Open it; True for the one caller that did."""
         raise NotImplementedError
 
-    async def close(self, client_id: str) -> bool:
-        """Close it, and let what became due meanwhile be due little by little; True for the one caller that did."""
+    async def close(self, client_id: str, *, why: str | None = None) -> bool:
+        """Close it, and let what became due meanwhile be due little by little; True for the one caller that did.
+
+        With ``why``, only if that is why it is open.
+        """
         raise NotImplementedError
 
     async def take_try(self, client_id: str, *, now: datetime, next_try_at: datetime) -> bool:
@@ -197,10 +200,11 @@ class Registrations:
             log.error("entra.registration_refused", client_id=client_id, answer=answer)
 
     async def _close(self, client_id: str) -> None:
-        self._open.pop(client_id, None)
         self._known.pop(client_id, None)
         FAILING.labels(client_id).set(0)
-        if await self._breakers.close(client_id):
+        # Another replica may have had another reason to open it, which a token does not end: that is learnt soon.
+        if await self._breakers.close(client_id, why=Why.REFUSED):
+            self._open.pop(client_id, None)
             log.info("entra.registration_works", client_id=client_id)
 
     async def _home(self, client_id: str) -> Home:
