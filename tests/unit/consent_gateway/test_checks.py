@@ -167,6 +167,30 @@ def test_a_lost_permission_makes_the_grant_partial_and_its_return_is_noticed_at_
     assert (back.changed, back.grant.status) == (True, Status.GRANTED)
 
 
+def test_what_comes_back_to_a_partial_grant_is_noticed_at_once_though_more_is_missing() -> None:
+    grant = granted()
+    for seconds in (10, 500, 950):
+        grant = check(grant, found("Directory.Read.All"), seconds).grant
+    assert {p.value for p in grant.missing} == {"Group.Read.All", "GroupMember.Read.All"}
+    better = check(grant, found("Directory.Read.All", "Group.Read.All"), 960)
+    assert (better.changed, better.grant.status, better.grant.health.negatives) == (True, Status.PARTIAL, 0)
+    assert [p.value for p in better.grant.missing] == ["GroupMember.Read.All"]
+    # One for another is a loss as well, and that needs several answers.
+    swapped = check(better.grant, found("Group.Read.All", "GroupMember.Read.All"), 970)
+    assert (swapped.changed, swapped.outcome) == (False, Outcome.NEGATIVE)
+
+
+def test_the_same_name_on_another_api_is_another_permission() -> None:
+    other = Permission(resource_app_id=FABRIKAM, value="Directory.Read.All", type="application")
+    both = replace(granted(), accepted=(*SET.required, other), permissions=(*granted().permissions, other))
+    there = Finding(roles={GRAPH: ALL, FABRIKAM: frozenset()})
+    for seconds in (10, 500, 950):
+        both = check(both, there, seconds).grant
+    assert (both.status, both.missing) == (Status.PARTIAL, (other,))
+    extra = check(granted(), Finding(roles={GRAPH: ALL, FABRIKAM: frozenset({"Directory.Read.All"})})).grant.extra
+    assert extra == (other,)
+
+
 @pytest.mark.parametrize("finding", [found(unanswered="transient"), found(*ALL, unanswered="ours", ours=True)])
 def test_an_answer_that_could_not_be_had_changes_nothing_for_ever(finding: Finding) -> None:
     grant = granted()
