@@ -3,24 +3,27 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consent_gateway.catalog.file import load_catalog
-from consent_gateway.catalog.model import Resource
+from consent_gateway.catalog.file import load_catalog, read_catalog
+from consent_gateway.catalog.model import MICROSOFT_GRAPH, Catalog, Resource
 from consent_gateway.checks.checks import Delegated, Finding, Judgement, Organization, Outcome
 from consent_gateway.checks.registrations import Home, Registrations
 from consent_gateway.checks.schedule import Rules
 from consent_gateway.checks.verification import Verification
 from consent_gateway.grants.grants import Entra, Grant, Health, accept
 from support.breakers import SharedBreakers, guard
-from support.gateway import CLIENT_IDS, CONTOSO
+from support.catalogs import catalog_file, granted, graph
+from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM
 
 CATALOG = load_catalog(None, CLIENT_IDS)
 SET = CATALOG.sets["read-directory-data"]
 GRAPH = SET.resources[0].app_id
 ROLES = frozenset(one.value for one in SET.required if one.type == "application")
+REGISTRATIONS = {"one": CLIENT_IDS["read-directory-data"], "two": CLIENT_IDS["manage-accounts"]}
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 RULES = Rules(interval_seconds=3600, negatives=3, negatives_span_seconds=900)
 
@@ -35,6 +38,7 @@ class World:
     notes: list[Judgement] = field(default_factory=list)
     commits: list[tuple[list[Judgement], Organization | None]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    soon: list[tuple[set[str], timedelta]] = field(default_factory=list)
 
     async def home(self, client_id: str) -> Home:
         return Home.WORKS
@@ -50,7 +54,7 @@ class World:
         return self.named
 
     async def check_soon(self, tenant_id: str, set_ids: Collection[str], *, by: datetime) -> None:
-        pass
+        self.soon.append((set(set_ids), by - NOW))
 
     async def note_health(self, judged: Judgement, *, token: int | None) -> None:
         self.notes.append(judged)
@@ -69,10 +73,13 @@ class World:
         return tuple(one.grant for one in judged)
 
     async def check(self, *set_ids: str) -> None:
+        await self.verification().check("northwind", CONTOSO, set(set_ids) or {SET.id})
+
+    def verification(self, catalog: Catalog = CATALOG) -> Verification:
         mass = guard(tenants=20, share=0.2, clock=lambda: NOW)
         registrations = Registrations(self, SharedBreakers(), mass=mass, monotonic=lambda: 0.0, clock=lambda: NOW)
-        verification = Verification(
-            CATALOG,
+        return Verification(
+            catalog,
             RULES,
             prober=self,
             registrations=registrations,
@@ -81,7 +88,6 @@ class World:
             committed=lambda: None,
             clock=lambda: NOW,
         )
-        await verification.check("northwind", CONTOSO, set(set_ids) or {SET.id})
 
 
 def grant(**changes: Any) -> Grant:
@@ -163,6 +169,62 @@ async def test_what_was_accepted_is_asked_for_whatever_the_catalogue_knows() -> 
     assert asked["client_id"] == CLIENT_IDS["manage-accounts"]
     unknown = Resource(app_id=gone_from_catalog, identifier=gone_from_catalog, name=gone_from_catalog)
     assert asked["resources"] == (unknown,)
+
+
+async def test_after_a_consent_all_grants_of_its_registration_are_looked_at_by_the_same_answers(tmp_path: Path) -> None:
+    """An Accept can take permissions away that another set of the registration had: nobody waits for its turn."""
+    sets = {
+        "one": {"permissions": ("A.Read",), "registration": "one"},
+        "two": {"permissions": ("B.Read",), "registration": "one"},
+        "three": {"permissions": ("C.Read",), "registration": "two"},
+    }
+    catalog = read_catalog(catalog_file(tmp_path, sets=sets)).catalog(REGISTRATIONS)
+    fresh, other, third = (
+        granted(permission_set_id=name, accepted=graph(value), permissions=graph(value), client_id=None)
+        for name, value in (("one", "A.Read"), ("two", "B.Read"), ("three", "C.Read"))
+    )
+    world = World([replace(fresh, entra=Entra.VERIFYING, permissions=()), other, third], Finding(roles={}))
+    world.finding = Finding(roles={MICROSOFT_GRAPH: frozenset({"A.Read"})})
+    await world.verification(catalog).settle("northwind", CONTOSO, ["one"], seconds=1)
+    assert world.soon == [({"one", "two"}, timedelta(seconds=10))]
+    (asked,) = world.asked
+    assert (asked["client_id"], len(asked["resources"])) == (REGISTRATIONS["one"], 1)
+    ((arrived,),) = [judged for judged, _ in world.commits]
+    assert (arrived.grant.permission_set_id, arrived.grant.entra) == ("one", Entra.COMPLETE)
+    (doubted,) = world.notes
+    assert (doubted.grant.permission_set_id, doubted.grant.health.negatives) == ("two", 1)
+
+
+async def test_what_another_set_of_the_registration_asks_for_is_never_extra(tmp_path: Path) -> None:
+    sets = {
+        "one": {"permissions": ("A.Read",), "registration": "one"},
+        "two": {"permissions": ("B.Read",), "registration": "one"},
+    }
+    catalog = read_catalog(catalog_file(tmp_path, sets=sets)).catalog(REGISTRATIONS)
+    only = granted(accepted=graph("A.Read"), permissions=(), entra=Entra.VERIFYING)
+    world = World([only], Finding(roles={MICROSOFT_GRAPH: frozenset({"A.Read", "B.Read", "C.Read"})}))
+    await world.verification(catalog).check("northwind", CONTOSO, {"one"})
+    (((judged,), _),) = world.commits
+    assert judged.grant.extra == graph("C.Read")
+
+
+async def test_each_api_of_the_grants_is_asked_for_once() -> None:
+    world = World([grant(), grant(permission_set_id="another")], found())
+    world.grants[1] = replace(
+        world.grants[1], accepted=(*SET.required, SET.required[0].model_copy(update={"resource_app_id": FABRIKAM}))
+    )
+    await world.check(SET.id, "another")
+    (asked,) = world.asked
+    assert [one.app_id for one in asked["resources"]] == sorted((GRAPH, FABRIKAM))
+
+
+async def test_due_times_of_many_grants_drift_apart() -> None:
+    at: set[datetime | None] = set()
+    for _ in range(10):
+        world = World([grant()], found())
+        await world.check()
+        at |= {note.grant.health.next_at for note in world.notes}
+    assert len(at) > 1
 
 
 async def test_a_mass_removal_is_not_written_but_waited_for() -> None:
