@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from consent_gateway.catalog.model import Catalog, CatalogPermission, PermissionSet
+from consent_gateway.catalog.model import Catalog, PermissionSet
 from consent_gateway.catalog.needs import Action, Affected, FromApp, action, affected, from_app, tenant_name
 from consent_gateway.grants.grants import Grant, Reason, Tenant
+from consent_gateway.web.details import Details, details_of
 from consent_gateway.web.location import Location
 from consent_gateway.web.texts import listed, plain
 
@@ -33,31 +34,6 @@ class AppChip:
 
     name: str
     held_on: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PermissionLine:
-    """One permission with its state: granted, missing, verifying, new, unverified, required or extra."""
-
-    value: str
-    resource: str
-    type: str
-    reason: str
-    state: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Details:
-    """Everything behind a row. ``affected`` are the functions that do not work now."""
-
-    lines: tuple[PermissionLine, ...]
-    affected: tuple[Affected, ...]
-    client_id: str
-    current_version: int
-    accepted_version: int | None = None
-    accepted_at: datetime | None = None
-    accepted_by: str | None = None
-    verified_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +176,7 @@ class _View:
             manage=f"{self.location.path}/tenants/{tenant.tenant_id}/permission-sets/{wanted.id}"
             if tenant is not None and grant is not None
             else None,
-            details=_details(wanted, grant, people, broken) if key in self.location.open_details else None,
+            details=details_of(wanted, grant, people, broken) if key in self.location.open_details else None,
         )
 
     def _notes(self, wanted: PermissionSet, grant: Grant) -> Iterator[Note]:
@@ -260,52 +236,3 @@ def _why(wanted: PermissionSet, grant: Grant, people: dict[str, str], broken: Se
         key = f"why.revoked.{grant.reason}" if grant.reason in set(Reason) else "why.revoked"
         return Why(key=key, at=grant.health.last_at, affected=apps)
     return Why(key="why.blocked", affected=apps) if grant.status == "blocked" else None
-
-
-def _details(
-    wanted: PermissionSet, grant: Grant | None, people: dict[str, str], broken: tuple[Affected, ...]
-) -> Details:
-    lines = [_line(permission, _state(permission, grant)) for permission in wanted.permissions]
-    resources = {permission.resource.app_id: permission.resource.name for permission in wanted.permissions}
-    extra = [
-        PermissionLine(
-            value=permission.value,
-            resource=resources.get(permission.resource_app_id, permission.resource_app_id),
-            type=permission.type,
-            reason=plain("permission.extra.reason"),
-            state="extra",
-        )
-        for permission in (grant.extra if grant else ())
-    ]
-    return Details(
-        lines=(*lines, *extra),
-        affected=broken,
-        client_id=wanted.client_id,
-        current_version=wanted.version,
-        accepted_version=grant.version if grant else None,
-        accepted_at=grant.accepted_at if grant else None,
-        accepted_by=people.get(grant.granted_by or "") if grant else None,
-        verified_at=grant.health.last_good_at if grant else None,
-    )
-
-
-def _line(permission: CatalogPermission, state: str) -> PermissionLine:
-    return PermissionLine(
-        value=permission.value,
-        resource=permission.resource.name,
-        type=permission.type,
-        reason=permission.reason,
-        state=state,
-    )
-
-
-def _state(permission: CatalogPermission, grant: Grant | None) -> str:
-    if grant is None:
-        return "required"
-    if permission.key in grant.permissions:
-        return "granted"
-    if permission.key not in grant.accepted:
-        return "new"
-    if permission.key in grant.unverified:
-        return "unverified"
-    return "verifying" if grant.status == "verifying" else "missing"
