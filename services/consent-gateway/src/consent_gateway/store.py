@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from consent_gateway.catalog.model import Catalog, PermissionSet
 from consent_gateway.checks.checks import Judgement, Organization
 from consent_gateway.consent.attempt_events import failure_of
+from consent_gateway.consent.attempt_records import AttemptRecords
 from consent_gateway.consent.attempt_store import AttemptStore
 from consent_gateway.consent.attempts import Attempt, Proven
 from consent_gateway.consent.invitation_records import InvitationRecords
@@ -36,12 +37,13 @@ class Store:
 
     def __init__(self, database: "Database", catalog: Catalog, ledger: Ledger) -> None:
         self.attempts = AttemptStore(database)
+        self._steps = AttemptRecords(database)
         self.grants = GrantStore(database)
         self.asked = AskedStore(database)
         self.people = People(database)
         self.origins = Origins(database)
         self.invitations = InvitationStore(database)
-        self.invited = InvitationRecords(ledger, catalog, self.attempts, self.invitations)
+        self.invited = InvitationRecords(ledger, catalog, self.attempts, self._steps, self.invitations)
         self.transfers = TransferRecords(database, catalog, ledger)
         self._ledger = ledger
         self._catalog = catalog
@@ -137,7 +139,7 @@ class Store:
     ) -> None:
         remaining = tuple(one for one in attempt.remaining if one not in accepted)
         proven = Proven(tenant_id=administrator.tenant_id, object_id=administrator.object_id, at=now)
-        if not await self.attempts.progress(
+        if not await self._steps.progress(
             attempt, remaining=remaining, proven=proven, session=session, now=now, held_until=held_until
         ):
             raise Refused(Kind.USED)
@@ -177,7 +179,7 @@ class Store:
         )
 
         async def work(books: Books) -> bool:
-            closed = await self.attempts.close(
+            closed = await self._steps.close(
                 attempt,
                 now=now,
                 session=books.session,
@@ -210,7 +212,7 @@ class Store:
         )
 
         async def work(books: Books) -> bool:
-            expired = await self.attempts.expire(attempt, session=books.session, now=now)
+            expired = await self._steps.expire(attempt, session=books.session, now=now)
             if expired:
                 await self.invited.fail(attempt, Kind.EXPIRED, session=books.session)
                 await self._ledger.tell(books.session, event)

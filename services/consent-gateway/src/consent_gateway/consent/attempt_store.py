@@ -13,7 +13,7 @@ from consent_gateway.errors import Kind
 from consent_gateway.grants.documents import attempt_document, attempt_of, leg_document
 
 if TYPE_CHECKING:
-    from shared.mongo import Collection, Database, Document, Session
+    from shared.mongo import Collection, Database, Document
 
 KEEP = timedelta(days=90)
 # Phases in which an attempt waits for somebody.
@@ -140,20 +140,6 @@ class AttemptStore:
         )
         return attempt_of(document) if document is not None else None
 
-    async def go_on(
-        self, attempt: Attempt, *, leg: Leg, expires_at: datetime, session: "Session", now: datetime
-    ) -> bool:
-        """Inside a transaction, send the invited person on after the yes; False when it isn't waited for any more."""
-        result = await self._attempts.update_one(
-            {"_id": attempt.id, "phase": str(Phase.CONFIRM), "expires_at": {"$gt": now}},
-            {
-                "$set": {"phase": str(Phase.CONSENT), "leg": leg_document(leg), "expires_at": expires_at},
-                "$push": {"states": leg.state_hash},
-            },
-            session=session,
-        )
-        return bool(result.matched_count)
-
     async def take_awaiting(self, attempt_id: str, *, follower: str, now: datetime) -> Attempt | None:
         """Take an attempt that waits for an operator, for that operator; at most one caller ever gets it."""
         run = uuid4().hex
@@ -163,10 +149,6 @@ class AttemptStore:
             return_document=ReturnDocument.AFTER,
         )
         return attempt_of(document) if document is not None else None
-
-    async def withdraw(self, attempt: Attempt, *, session: "Session", now: datetime) -> bool:
-        """End a waiting attempt inside a transaction, because its invitation was taken back."""
-        return await self._end_waiting(attempt, Kind.WITHDRAWN, session=session, now=now)
 
     async def follow(
         self,
@@ -233,94 +215,9 @@ class AttemptStore:
         await self._attempts.update_many(earlier, {"$set": {"cleared_at": now}})
         return True
 
-    async def close(
-        self,
-        attempt: Attempt,
-        *,
-        now: datetime,
-        session: "Session",
-        tenant_id: str | None,
-        failure: Kind | None = None,
-        stage: str | None = None,
-        error_code: str | None = None,
-        detail: str | None = None,
-        proven: Proven | None = None,
-    ) -> bool:
-        """End a taken attempt inside a transaction; False when it isn't ours any more."""
-        result = await self._attempts.update_one(
-            {"_id": attempt.id, "phase": str(Phase.TAKEN), "run": attempt.run},
-            {
-                "$set": {
-                    "phase": str(Phase.CLOSED),
-                    "leg": None,
-                    "run": None,
-                    "tenant_id": tenant_id,
-                    "failure": str(failure) if failure is not None else None,
-                    "stage": stage,
-                    "error_code": error_code,
-                    "detail": detail,
-                    "proven": asdict(proven) if proven is not None else None,
-                    "closed_at": now,
-                }
-            },
-            session=session,
-        )
-        return bool(result.matched_count)
-
     async def overdue(self, *, now: datetime, grace: timedelta, limit: int) -> list[Attempt]:
         """Attempts whose time is over: those that wait for somebody, and those that whoever took them left behind."""
         waiting = {"phase": {"$in": [str(one) for one in WAITING]}, "expires_at": {"$lte": now}}
         left = {"phase": str(Phase.TAKEN), "expires_at": {"$lte": now - grace}}
         found = await self._attempts.find({"$or": [waiting, left]}).sort("expires_at", ASCENDING).to_list(limit)
         return [attempt_of(document) for document in found]
-
-    async def expire(self, attempt: Attempt, *, session: "Session", now: datetime) -> bool:
-        """End an overdue attempt inside a transaction; False when it moved on meanwhile."""
-        return await self._end_waiting(attempt, Kind.EXPIRED, session=session, now=now)
-
-    async def _end_waiting(self, attempt: Attempt, kind: Kind, *, session: "Session", now: datetime) -> bool:
-        if attempt.phase is Phase.CLOSED or (attempt.phase is Phase.TAKEN and kind is not Kind.EXPIRED):
-            return False
-        result = await self._attempts.update_one(
-            {"_id": attempt.id, "phase": str(attempt.phase), "run": attempt.run, "expires_at": attempt.expires_at},
-            {
-                "$set": {
-                    "phase": str(Phase.CLOSED),
-                    "leg": None,
-                    "run": None,
-                    "failure": str(kind),
-                    "stage": str(attempt.phase),
-                    "closed_at": now,
-                }
-            },
-            session=session,
-        )
-        return bool(result.matched_count)
-
-    async def progress(
-        self,
-        attempt: Attempt,
-        *,
-        remaining: tuple[str, ...],
-        proven: Proven,
-        session: "Session",
-        now: datetime,
-        held_until: datetime | None = None,
-    ) -> bool:
-        """Note inside a transaction that some sets were accepted; the last ones end the run.
-
-        The end is the attempt's, or the wait for an operator where there is a ``held_until``.
-        """
-        fields: Document = {
-            "remaining": list(remaining),
-            "tenant_id": proven.tenant_id,
-            "proven": asdict(proven),
-        }
-        if not remaining and held_until is not None:
-            fields |= {"phase": str(Phase.AWAITING), "leg": None, "run": None, "expires_at": held_until}
-        elif not remaining:
-            fields |= {"phase": str(Phase.CLOSED), "leg": None, "run": None, "closed_at": now}
-        result = await self._attempts.update_one(
-            {"_id": attempt.id, "phase": str(Phase.TAKEN), "run": attempt.run}, {"$set": fields}, session=session
-        )
-        return bool(result.matched_count)

@@ -11,6 +11,7 @@ from consent_gateway.grants.ledger import Books
 
 if TYPE_CHECKING:
     from consent_gateway.catalog.model import Catalog
+    from consent_gateway.consent.attempt_records import AttemptRecords
     from consent_gateway.consent.attempt_store import AttemptStore
     from consent_gateway.consent.invitation_store import InvitationStore
     from consent_gateway.grants.ledger import Ledger
@@ -21,11 +22,17 @@ class InvitationRecords:
     """Each public method is one transaction, but for ``advance`` and ``fail``, which are part of a run's."""
 
     def __init__(
-        self, ledger: "Ledger", catalog: "Catalog", attempts: "AttemptStore", invitations: "InvitationStore"
+        self,
+        ledger: "Ledger",
+        catalog: "Catalog",
+        attempts: "AttemptStore",
+        records: "AttemptRecords",
+        invitations: "InvitationStore",
     ) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._attempts = attempts
+        self._records = records
         self._invitations = invitations
 
     async def consume(self, attempt: Attempt, *, leg: Leg, expires_at: datetime, now: datetime) -> bool:
@@ -36,7 +43,7 @@ class InvitationRecords:
                 attempt.invitation_id or "", attempt_id=attempt.id, now=now, session=books.session
             ):
                 return False
-            if not await self._attempts.go_on(attempt, leg=leg, expires_at=expires_at, session=books.session, now=now):
+            if not await self._records.go_on(attempt, leg=leg, expires_at=expires_at, session=books.session, now=now):
                 raise Refused(Kind.USED)
             return True
 
@@ -53,7 +60,7 @@ class InvitationRecords:
             ):
                 return False
             attempt = await self._attempts.get(invitation.attempt_id) if invitation.attempt_id is not None else None
-            if attempt is not None and await self._attempts.withdraw(attempt, session=books.session, now=now):
+            if attempt is not None and await self._records.withdraw(attempt, session=books.session, now=now):
                 event = failure_of(
                     attempt,
                     catalog=self._catalog,
