@@ -246,6 +246,35 @@ async def test_a_job_of_an_edition_that_was_overtaken_writes_nothing_more(replic
     assert (await there(newest, CONTOSO)).status is Status.GRANTED
 
 
+async def test_a_job_whose_lease_went_to_another_replica_writes_nothing_more(replica: Any) -> None:
+    old = await replica()
+    await grant_on(old, CONTOSO)
+    paused, other = await replica(version=2, sets=MORE), await replica(version=2, sets=MORE)
+    token = await paused.reevaluation._lease.acquire()
+    await paused.reevaluation._lease.release(token)
+    assert await other.reevaluation._lease.acquire() is not None
+    assert await paused.reevaluation._all(token) == 0
+    assert await told(other) == []
+
+
+async def test_tenants_are_looked_at_no_faster_than_is_set(replica: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = await replica()
+    for tenant in (CONTOSO, FABRIKAM):
+        await grant_on(old, tenant)
+    new = await replica(version=2, sets=MORE)
+    monkeypatch.setattr(new.reevaluation, "_pause", 0.0123)
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    assert await new.reevaluation.step() == 2
+    assert pauses.count(0.0123) == 2
+
+
 async def test_one_tenant_that_fails_is_left_for_later_and_holds_no_other_up(
     replica: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,14 @@ def test_a_removed_permission_becomes_extra_and_is_not_held_against_the_grant(tm
     assert (after.status, after.missing, after.extra) == (Status.GRANTED, (), ())
 
 
+def test_a_removed_delegated_permission_is_not_extra(tmp_path: Path) -> None:
+    """Whether one is there is seldom known, so none is ever called extra."""
+    delegated = graph("User.Read")[0].model_copy(update={"type": "delegated"})
+    had = (*graph("A.Read", "B.Read"), delegated)
+    after = reevaluate(granted(accepted=had, permissions=had), load(tmp_path, version=2))
+    assert (after.status, after.permissions, after.extra) == (Status.GRANTED, graph("A.Read", "B.Read"), ())
+
+
 def test_what_another_set_of_the_registration_asks_for_is_not_extra(tmp_path: Path) -> None:
     sets = {
         "one": {"version": 2, "permissions": ("A.Read",), "registration": "one"},
