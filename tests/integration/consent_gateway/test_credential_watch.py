@@ -60,6 +60,34 @@ async def test_a_home_tenant_that_is_away_says_nothing(core: Core, entra: EntraS
     assert await core.credential_watch.step() == 1
 
 
+def metric() -> float | None:
+    return REGISTRY.get_sample_value("entra_credential_expires_timestamp_seconds", {"client": CLIENT})
+
+
+async def test_what_was_known_stands_until_something_else_is(core: Core, entra: EntraSandbox, tmp_path: Any) -> None:
+    """Neither a home tenant that is away nor a file that is half written takes the warning away."""
+    core.entra.credentials._directory = tmp_path
+    (tmp_path / f"{CLIENT}.secret").write_text("sandbox-secret")
+    end = utc_now() + timedelta(days=5)
+    await ends(entra, end)
+
+    async def warned() -> list[tuple[str, float]]:
+        await core.credential_watch.step()
+        return [(one.client_id, one.expires_at.timestamp()) for one in core.credential_watch.ending_soon()]
+
+    known = [(CLIENT, float(int(end.timestamp())))]
+    assert (await warned(), metric()) == (known, known[0][1])
+    await entra.api("POST", "faults", kind="unavailable", endpoint="graph")
+    assert (await warned(), metric()) == (known, known[0][1])
+    (tmp_path / f"{CLIENT}.secret").write_text("")
+    assert (await warned(), metric()) == (known, known[0][1])
+    # Home answers, and tells no end: then nobody knows any more.
+    await entra.api("DELETE", "faults")
+    await entra.api("POST", "faults", kind="unavailable", endpoint="graph", status=403)
+    (tmp_path / f"{CLIENT}.secret").write_text("sandbox-secret")
+    assert (await warned(), metric()) == ([], None)
+
+
 async def test_a_rotation_is_followed_without_a_restart(core: Core, entra: EntraSandbox, tmp_path: Any) -> None:
     """Entra takes the successor and refuses the old secret; the next request already goes through."""
     core.entra.credentials._directory = tmp_path

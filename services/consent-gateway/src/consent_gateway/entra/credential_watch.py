@@ -119,10 +119,14 @@ class CredentialWatch:
             log.error("credentials.unreadable", client_id=client_id, error=str(error))  # noqa: TRY400 - names the file
             return self._endings.get(client_id)
         if any(one.expires_at is None for one in held):
-            held = await self._as_home_knows(client_id, held)
+            told = await self._as_home_knows(client_id, held)
+            if told is None:
+                # What was known stands while the home tenant can't be asked.
+                return ending_of(registration, held) or self._endings.get(client_id)
+            held = told
         return ending_of(registration, held)
 
-    async def _as_home_knows(self, client_id: str, held: tuple[Held, ...]) -> tuple[Held, ...]:
+    async def _as_home_knows(self, client_id: str, held: tuple[Held, ...]) -> tuple[Held, ...] | None:
         scopes = {r.app_id: r.scope for one in self._catalog.sets.values() for r in one.resources}
         scope = scopes.get(MICROSOFT_GRAPH)
         if scope is None:
@@ -132,7 +136,7 @@ class CredentialWatch:
             return with_home(held, await self._graph.application(token, client_id))
         except (EntraFailed, Later) as error:
             log.warning("credentials.home_unknown", client_id=client_id, error=type(error).__name__)
-            return held
+            return None
 
     async def _give(self, alert: Alert) -> bool:
         """The event and the mark that it was given, in one transaction; False when another one gave it."""
