@@ -64,7 +64,7 @@ def test_a_refused_credential_is_followed_by_its_successor_and_back(tmp_path: Pa
     assert held.of(CLIENT) == "old"
     seen = held.turn(CLIENT)
     # Many are refused at the same moment: they all end with the successor.
-    assert all(held.turn_over(CLIENT, refused=seen) for _ in range(3))
+    assert all(held.turn_over(CLIENT, refused=seen) for _ in range(4))
     assert held.of(CLIENT) == "new"
     assert held.turn_over(CLIENT, refused=held.turn(CLIENT))
     assert held.of(CLIENT) == "old"
@@ -83,6 +83,11 @@ def test_each_kind_says_when_it_ends(tmp_path: Path) -> None:
         "ENTRA__CLIENT_SECRET",
         datetime(2027, 1, 2, tzinfo=UTC),
     )
+    (tmp_path / f"{CLIENT}.secret").write_text("present")
+    (tmp_path / f"{CLIENT}.next.secret").write_text("its successor")
+    # The date was written down for the one that is there.
+    assert [one.expires_at for one in held.held(CLIENT)] == [datetime(2027, 1, 2, tzinfo=UTC), None]
+    (tmp_path / f"{CLIENT}.next.secret").unlink()
     (tmp_path / f"{CLIENT}.jwt").write_text(jwt.encode({"exp": END}, "a key that is as long as it must be 32"))
     (assertion,) = held.held(CLIENT)
     assert (assertion.kind, assertion.expires_at) == ("assertion", END)

@@ -374,6 +374,21 @@ async def test_a_removal_is_one_only_where_no_resource_gives_a_token(
     assert (finding.gone, finding.unanswered is not None, set(finding.absent)) == (gone, unanswered, absent)
 
 
+async def test_of_several_wishes_to_be_left_alone_the_longest_counts() -> None:
+    waits = {RESOURCE.identifier: "17", "teams": "5"}
+    entra = Entra()
+
+    def busy(request: httpx.Request) -> httpx.Response:
+        scope = parse_qs(request.content.decode())["scope"][0].removesuffix("/.default")
+        return httpx.Response(429, json={"error": "too_many"}, headers={"Retry-After": waits[scope]})
+
+    entra.token = busy
+    async with world(entra) as made:
+        finding = await find(made, RESOURCE, TEAMS)
+    assert (finding.retry_after, finding.throttled, finding.gone) == (17.0, True, None)
+    assert entra.asked("/token") == 2
+
+
 async def test_the_tenant_describes_itself_and_another_tenants_description_is_no_answer() -> None:
     entra = Entra()
 
