@@ -18,6 +18,7 @@ from consent_gateway.checks import breakers_command
 from consent_gateway.checks import monitor as monitor_module
 from consent_gateway.checks import registrations as registrations_module
 from consent_gateway.checks.checks import Finding, Judgement, Outcome, judge
+from consent_gateway.checks.pacing import Pace
 from consent_gateway.checks.registrations import Home
 from consent_gateway.checks.schedule import Rules
 from consent_gateway.checks.verification import SYSTEM
@@ -623,6 +624,34 @@ async def test_however_many_tenants_hang_they_hold_a_part_of_the_slots(core: Cor
         await due(core, tenant(200))
         await eventually(good, lambda count: count == len(fine) + 1, within=30, what="one that came later")
         assert await tried() == slots // 4
+
+
+async def rounds(core: Core, count: int) -> None:
+    """The monitor's steps by hand, each with all checks that it begins."""
+    for _ in range(count):
+        await core.monitor._step()
+        await asyncio.gather(*core.monitor._tasks)
+
+
+async def test_no_more_is_asked_than_the_pace_allows(core: Core, answers: Answers) -> None:
+    monitor: Any = core.monitor
+    monitor._pace = Pace(5, monotonic=lambda: 0.0)
+    await due(core, *(tenant(number) for number in range(20)))
+    await rounds(core, 3)
+    assert len(answers.finds) == 5
+
+
+async def test_a_busy_entra_is_asked_more_slowly(core: Core, answers: Answers) -> None:
+    now = [0.0]
+    monitor: Any = core.monitor
+    monitor._pace = Pace(100, monotonic=lambda: now[0])
+    answers.says = lambda _: Finding(roles={}, unanswered="transient: AADSTS90055", throttled=True)
+    for first, last in ((0, 30), (30, 31)):
+        await due(core, *(tenant(number) for number in range(first, last)))
+        await rounds(core, 2)
+        # The next answer is the first one after the window.
+        now[0] = 11
+    assert (len(answers.finds), monitor._pace.per_second) == (31, 50)
 
 
 async def test_a_tenant_that_is_being_checked_takes_no_further_slot(core: Core, answers: Answers) -> None:

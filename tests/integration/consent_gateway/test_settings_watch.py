@@ -12,11 +12,11 @@ from fastapi import FastAPI, Request
 
 from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core, utc_now
-from consent_gateway.grants.grants import Grant, Status
+from consent_gateway.grants.grants import Facts, Grant, Status
 from consent_gateway.web import api_functions
 from shared import problems
 from shared.auth import Principal
-from shared.events import GrantData, decode
+from shared.events import Actor, GrantData, decode
 from support.entra_sandbox import EntraSandbox
 from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, OPERATOR
 from support.ledger import accepted
@@ -120,6 +120,50 @@ async def test_a_graph_that_does_not_answer_changes_nothing_and_is_asked_later(
     assert document is not None
     assert document["settings"]["failures"] == 1
     assert utc_now() + timedelta(minutes=5) < document["settings"]["next_at"] < utc_now() + timedelta(minutes=15)
+
+
+async def test_graphs_wish_to_be_left_alone_is_honoured(watching: Core, entra: EntraSandbox) -> None:
+    await connect(watching, entra, MANAGE)
+    await entra.api("POST", "faults", kind="throttle", endpoint="graph", tenant_id=CONTOSO, retry_after=3_000)
+    assert await read_all(watching) == 1
+    document = await watching.database["tenants"].find_one({"tenant_id": CONTOSO})
+    assert document is not None
+    assert document["settings"]["next_at"] > utc_now() + timedelta(minutes=45)
+
+
+async def test_a_grant_that_is_blocked_is_not_used_to_read_anything(watching: Core, entra: EntraSandbox) -> None:
+    await connect(watching, entra, MANAGE)
+    actor = Actor(kind="user", id="operator-1")
+    await watching.operations.block("northwind", CONTOSO, MANAGE, blocked=True, actor=actor, now=utc_now())
+    asked = len(await entra.requests())
+    assert await read_all(watching) == 1
+    assert len(await entra.requests()) == asked
+    tenant = await watching.store.grants.tenant("northwind", CONTOSO)
+    assert tenant is not None
+    assert (dict(tenant.facts.directory_roles), tenant.facts.service_plans) == ({}, None)
+    assert await told(watching) == []
+
+
+async def test_whoever_was_overtaken_writes_nothing_and_a_change_meanwhile_is_read_again(
+    watching: Core, entra: EntraSandbox
+) -> None:
+    await connect(watching, entra, MANAGE)
+    watch, tenants = watching.settings_watch, watching.database["tenants"]
+    slept = await watch._claim()
+    assert slept is not None
+    await tenants.update_one({}, {"$set": {"settings.next_at": utc_now()}})
+    latest = await watch._claim()
+    assert latest is not None
+    lacks = Facts(directory_roles={CLIENT_IDS[MANAGE]: frozenset()}, read_at=utc_now())
+    assert not await watch._keep(slept, lacks)
+    assert await told(watching) == []
+    # A grant changes while Graph is asked: what was read is kept, and is read anew.
+    actor = Actor(kind="user", id="operator-1")
+    for blocked in (True, False):
+        await watching.operations.block("northwind", CONTOSO, MANAGE, blocked=blocked, actor=actor, now=utc_now())
+    assert await watch._keep(latest, lacks)
+    assert len(await told(watching)) == 1
+    assert await read_all(watching) == 1
 
 
 async def test_many_replicas_read_a_tenant_once(make_core: Any, entra: EntraSandbox) -> None:
