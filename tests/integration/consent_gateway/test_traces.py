@@ -12,15 +12,18 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
+from consent_gateway import people_command
+from consent_gateway.consent.proof import Administrator
 from consent_gateway.core import Core
+from consent_gateway.people import user_id
 from shared import logs
 from shared.settings import AuthSettings, LogSettings
 from support import gateway, gateway_site
 from support.browsing import Browser
 from support.entra_sandbox import EntraSandbox, Visitor
-from support.gateway import CONTOSO, OPERATOR, SETS
+from support.gateway import CONTOSO, FABRIKAM, OPERATOR, SETS
 from support.gateway_site import Visit, form_token
-from support.ledger import accepted_on
+from support.ledger import accepted, accepted_on
 from support.tokens import AUDIENCE, Issuer, issuing
 
 SCREEN = "/integrations/microsoft-entra-id"
@@ -149,6 +152,48 @@ async def test_nothing_secret_is_left_in_logs_pages_or_the_database(  # noqa: PL
     for text in (logged.out, logged.err, *told.pages, *stored.values()):
         assert not [secret for secret in told.secrets if secret in text]
         assert SIGNED.search(text) is None
+
+
+ADMINISTRATOR = "6a7e2f0c-1d7b-4b55-9a4e-0b6f7f0a1c22"
+COLLEAGUE = "operator-1@adatum"
+
+
+@pytest.mark.parametrize(
+    ("person_id", "stays"),
+    [
+        ("operator-1", {COLLEAGUE, "Admin by name"}),
+        ("user:northwind:operator-1", {COLLEAGUE, "Admin by name", "operator-1 elsewhere"}),
+        (ADMINISTRATOR, {COLLEAGUE, "operator-1 by name", "operator-1 elsewhere"}),
+        (f"{CONTOSO}:{ADMINISTRATOR}", {COLLEAGUE, "operator-1 by name", "operator-1 elsewhere"}),
+        (f"{FABRIKAM}:{ADMINISTRATOR}", {COLLEAGUE, "operator-1 by name", "operator-1 elsewhere", "Admin by name"}),
+    ],
+)
+async def test_a_person_is_forgotten_by_any_of_their_ids(
+    make_core: Any, mongo_url: str, mongo_database: str, person_id: str, stays: set[str]
+) -> None:
+    """Names, where from, and sessions, which hold a name too; nobody else's."""
+    core: Core = await make_core(wait_seconds=0)
+    settings = gateway.settings(mongo_url=mongo_url, database=mongo_database)
+    where = {"address": "203.0.113.7", "family": "Firefox"}
+    async with gateway_site.site(settings, core.database) as site:
+        for account_id, subject in (("northwind", "operator-1"), ("adatum", "operator-1"), ("adatum", COLLEAGUE)):
+            await site.signed_in(account_id, subject=subject)
+            await core.store.people.remember(user_id(account_id, subject), f"{subject} by name")
+    elsewhere = {"name": "operator-1 elsewhere"}
+    await core.database["sessions"].update_one({"account_id": "adatum", "subject": "operator-1"}, {"$set": elsewhere})
+    await core.database["people"].update_one({"_id": "user:adatum:operator-1"}, {"$set": elsewhere})
+    admin = Administrator(tenant_id=CONTOSO, object_id=ADMINISTRATOR, name="Admin by name", roles=None)
+    await accepted(core, admin, OPERATOR, SETS[0])
+    await core.database["attempts"].update_many({}, {"$set": {"started_from": where, "last_from": where}})
+
+    known = await people_command.forget(settings, person_id)
+
+    left = str([await core.database[name].find({}).to_list(None) for name in ("people", "sessions", "attempts")])
+    names = {"Admin by name", "operator-1 by name", "operator-1 elsewhere", COLLEAGUE}
+    assert {name for name in names if name in left} == stays
+    # The run was the operator's and the administrator's: whoever of them is forgotten takes along where it came from.
+    assert ("203.0.113.7" in left) == (person_id.startswith(FABRIKAM))
+    assert known == (not person_id.startswith(FABRIKAM))
 
 
 async def test_a_command_erases_a_person(core: Core, mongo_url: str, mongo_database: str) -> None:

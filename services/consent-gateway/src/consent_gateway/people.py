@@ -19,6 +19,12 @@ def user_id(account_id: str, subject: str) -> str:
     return f"user:{account_id}:{subject}"
 
 
+def user_of(person_id: str) -> tuple[str, str] | None:
+    """The account and the subject of a key that ``user_id`` made; None of any other id."""
+    kind, *rest = person_id.split(":", 2)
+    return (rest[0], rest[1]) if kind == "user" and len(rest) == 2 else None
+
+
 class People:
     """The only place where a name is kept."""
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from consent_gateway.grants.documents import attempt_of
+from consent_gateway.people import user_of
 
 if TYPE_CHECKING:
     from consent_gateway.consent.attempts import Browser
@@ -42,11 +43,12 @@ class Origins:
 
 def _runs_of(person_id: str) -> "Document":
     """Runs that the person began, followed or accepted."""
-    kind, *rest = person_id.split(":", 2)
-    if kind == "user" and len(rest) == 2:
-        account_id, subject = rest
+    user = user_of(person_id)
+    if user is not None:
+        account_id, subject = user
         return {"account_id": account_id, "$or": [{"subject": subject}, {"follower": subject}]}
     accepted: Document = {"proven.object_id": person_id}
-    if len(rest) == 1:
-        accepted = {"proven.tenant_id": kind, "proven.object_id": rest[0]}
+    tenant_id, _, object_id = person_id.partition(":")
+    if object_id:
+        accepted = {"proven.tenant_id": tenant_id, "proven.object_id": object_id}
     return {"$or": [{"subject": person_id}, {"follower": person_id}, accepted]}

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from consent_gateway.consent.attempts import Browser
+from consent_gateway.people import user_of
 from shared.auth import Principal
 from shared.mongo import Database, Document
 
@@ -221,9 +222,14 @@ class Sessions:
         return HKDF(SHA256(), 32, salt=token.encode(), info=b"consent-console tokens").derive(self._secret)
 
 
-async def end_of(database: Database, subject: str) -> bool:
-    """End every session of a person, by the issuer's subject; False when there was none."""
-    return bool((await database["sessions"].delete_many({"subject": subject})).deleted_count)
+async def end_of(database: Database, person_id: str) -> bool:
+    """End every session of a person; False when there was none.
+
+    ``person_id`` is a key as of ``people``, or the issuer's subject alone: then it is all sessions of that subject.
+    """
+    user = user_of(person_id)
+    mine = {"subject": person_id} if user is None else {"account_id": user[0], "subject": user[1]}
+    return bool((await database["sessions"].delete_many(mine)).deleted_count)
 
 
 def _who(principal: Principal) -> tuple[str, str | None]:
