@@ -7,9 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from consent_gateway.consent.attempts import AttemptView, Ended, Redirect
-from consent_gateway.core import Core
+from consent_gateway.core import Core, utc_now
 from consent_gateway.errors import Kind
 from consent_gateway.grants.grants import Grant, Status
+from shared.events import Actor
 from support.entra_sandbox import EntraSandbox, Visitor
 from support.gateway import CLIENT_IDS, CONTOSO, OPERATOR
 
@@ -59,6 +60,22 @@ async def test_an_api_that_is_skipped_leaves_the_rest_usable(core: Core, entra: 
     await entra.api("POST", f"tenants/{CONTOSO}/apps/{CLIENT_IDS[ACTIVITY]}/consent")
     await core.verification.check("northwind", CONTOSO, {ACTIVITY})
     assert (await there(core)).status is Status.GRANTED
+
+
+async def test_blocking_and_unblocking_leave_entra_as_it_is(core: Core, entra: EntraSandbox, visitor: Visitor) -> None:
+    await finish(core, visitor, SET)
+    there_in_entra = await entra.api("GET", f"tenants/{CONTOSO}/apps/{CLIENT_IDS[SET]}")
+    asked, actor = len(await entra.requests()), Actor(kind="user", id=OPERATOR.subject)
+    for blocked, status in ((True, Status.BLOCKED), (False, Status.GRANTED)):
+        await core.operations.block("northwind", CONTOSO, SET, blocked=blocked, actor=actor, now=utc_now())
+        grant = await there(core)
+        assert (grant.status, grant.usable) == (status, not blocked)
+        assert len(await entra.requests()) == asked
+        # It is looked at all the same: what the customer takes away meanwhile is noticed.
+        await core.verification.check("northwind", CONTOSO, {SET})
+        assert (await there(core)).status is status
+        asked = len(await entra.requests())
+    assert await entra.api("GET", f"tenants/{CONTOSO}/apps/{CLIENT_IDS[SET]}") == there_in_entra
 
 
 async def test_tokens_that_cannot_be_read_are_verified_all_the_same(
