@@ -21,7 +21,7 @@ from consent_gateway.web.api_models import CheckShown
 from shared import problems
 from shared.auth import Principal
 from support import gateway
-from support.gateway import CONTOSO, FABRIKAM, OPERATOR
+from support.gateway import CLIENT_IDS, CONTOSO, FABRIKAM, HOME, OPERATOR
 from support.ledger import accepted_on, take, waiting
 from support.played import PlayedEntra
 
@@ -196,6 +196,20 @@ async def test_what_cannot_be_moved_is_a_problem_and_changes_nothing(  # noqa: P
     assert await core.database["outbox"].count_documents({}) == before
     slot = await core.database["slots"].find_one({"_id": "northwind:mobile-security"})
     assert (slot or {})["tenant_id"] == CONTOSO
+
+
+async def test_who_blocks_is_told_where_exactly_it_is_taken_away_in_entra(core: Core, speak: Speak) -> None:
+    await accepted_on(core, CONTOSO, OPERATOR, SET)
+    where = "https://entra.microsoft.com/#view/Microsoft_AAD_IAM/ManagedAppMenuBlade/~/Overview"
+    client = speak(principal("operator"))
+    for service_principal_id, page in (
+        (None, f"{where}/appId/{CLIENT_IDS[SET]}"),
+        (HOME, f"{where}/objectId/{HOME}/appId/{CLIENT_IDS[SET]}"),
+    ):
+        await core.database["grants"].update_one({}, {"$set": {"service_principal_id": service_principal_id}})
+        for action in ("block", "unblock"):
+            answer = await client.post(f"/v1/tenants/{CONTOSO}/permission-sets/{SET}/{action}")
+            assert (answer.status_code, answer.json()["entra_url"]) == (202, page)
 
 
 @pytest.mark.parametrize("path", ["removed", "check"])

@@ -379,6 +379,13 @@ async def test_nobody_is_led_to_another_site(scene: Scene, monkeypatch: Patch) -
                 assert 'action="https://evil.test' not in answer.text, route
 
 
+async def test_the_page_of_a_grant_leads_to_the_very_application_of_the_tenant(scene: Scene) -> None:
+    await scene.core.database["grants"].update_many({}, {"$set": {"service_principal_id": gateway.HOME}})
+    page = await scene.owned.holder.get(ONE_SET.format(**scene.owned.ids))
+    client_id = gateway.CLIENT_IDS[scene.owned.ids["permission_set_id"]]
+    assert f"ManagedAppMenuBlade/~/Overview/objectId/{gateway.HOME}/appId/{client_id}" in page.text
+
+
 async def test_failed_runs_are_on_the_screen_of_their_account_until_they_are_reset(scene: Scene) -> None:
     """The latest of equal ones stands for all, and goes together with them."""
     visit = scene.owned.claimant
