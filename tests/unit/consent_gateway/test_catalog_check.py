@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consent_gateway.catalog.check import Impact, Report, as_text, faults, set_changes
+from consent_gateway.catalog.check import Conflict, Impact, Report, as_text, faults, set_changes
 from consent_gateway.catalog.file import read_catalog
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.grants.grants import Entra, Grant
@@ -53,6 +53,22 @@ def test_a_version_that_asks_for_more_names_the_grants_that_are_to_be_updated(tm
     for line in ("+ Graph C.Read", "- Graph B.Read", "+ app writer", "3 become update_available"):
         assert line in text
     assert json.loads(json.dumps(found.as_json()))["exit_code"] == 1
+
+
+def test_what_a_running_job_has_yet_to_do_is_not_the_new_files_doing(tmp_path: Path) -> None:
+    more = {"one": {"version": 2, "permissions": ("A.Read", "B.Read", "C.Read")}}
+    active, new = load(tmp_path, version=2, sets=more), load(tmp_path, version=3, sets=more)
+    found = report(active, new, granted())
+    assert (found.exit_code, found.effects[0].update_available) == (0, 0)
+    # Unless the file asks for something else again.
+    other = load(tmp_path, version=3, sets={"one": {"version": 3, "permissions": ("A.Read", "B.Read", "D.Read")}})
+    assert report(active, other, granted()).effects[0].update_available == 1
+
+
+def test_a_conflict_alone_is_a_change() -> None:
+    conflict = Conflict(app_id="reader", accounts=1)
+    found = Report(from_version=1, to_version=2, faults=(), sets=(), conflicts=(conflict,))
+    assert found.exit_code == 1
 
 
 @pytest.mark.parametrize(
