@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from consent_gateway.catalog.model import Catalog
 from consent_gateway.consent.attempt_sweeper import AttemptSweeper
-from consent_gateway.consent.attempts import AttemptStatus, Channel, Phase, Requester
+from consent_gateway.consent.attempts import AttemptStatus, Browser, Channel, Phase, Requester
 from consent_gateway.consent.consent import _same
 from consent_gateway.consent.legs import Legs, Rules
 from consent_gateway.consent.starts import Starts
@@ -19,6 +19,7 @@ from consent_gateway.errors import Kind, Refused
 from shared.events import Actor, decode
 from support.gateway import CONTOSO, FABRIKAM, HOME, OPERATOR
 from support.ledger import accepted_on, lost, take, waiting
+from support.played import PlayedEntra
 
 SET = "read-directory-data"
 USER = Actor(kind="user", id="operator-1")
@@ -119,6 +120,25 @@ async def test_an_app_names_its_own_return_urls_only(core: Core) -> None:
         await starts.create_link(person, permission_set_ids=sets, return_url=others)
     with pytest.raises(Refused, match="invalid"):
         await starts.create_link(app, permission_set_ids=sets, return_url=others)
+
+
+async def test_where_a_run_began_is_kept_however_it_began_and_for_its_own_account(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entra = PlayedEntra()
+    for name in ("authorization_origin", "begin_sign_in"):
+        monkeypatch.setattr(core.entra.tokens, name, getattr(entra, name))
+    browsers = [Browser(address=f"203.0.113.{number}", family="Firefox") for number in range(3)]
+    requester = Requester(account_id="northwind", account_name=None, subject="operator-1", app_id=None)
+    await core.consent.start(replace(OPERATOR, browser=browsers[0]), permission_set_ids=[SET])
+    _, token = await core.consent.create_link(requester, permission_set_ids=[SET])
+    await core.consent.follow_link(token, replace(OPERATOR, browser=browsers[1]))
+    _, url = await core.flow.invitations.create(requester, permission_set_ids=[SET])
+    await core.flow.invitations.begin(url.rpartition("/")[2], guest="guest-1", browser=browsers[2])
+    ids = [one["_id"] for one in await core.database["attempts"].find({}).sort("created_at", 1).to_list(None)]
+    found = await core.store.origins.latest(("northwind", one) for one in ids)
+    assert sorted(str(one.address) for one in found.values()) == [one.address for one in browsers]
+    assert await core.store.origins.latest(("adatum", one) for one in ids) == {}
 
 
 async def test_one_browser_session_has_a_bounded_number_of_open_attempts(core: Core) -> None:

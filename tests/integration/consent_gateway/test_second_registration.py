@@ -119,6 +119,7 @@ async def test_what_was_committed_before_the_second_one_failed_stays(
         "tenant_id": CONTOSO,
         "permission_set_ids": [SECOND],
         "versions": {SECOND: core.catalog.sets[SECOND].version},
+        "apps": list(core.catalog.sets[SECOND].apps),
         "reason": trouble.ends_with,
         "stage": trouble.stage,
         "error_code": trouble.error_code,
