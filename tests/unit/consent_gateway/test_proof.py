@@ -104,6 +104,7 @@ def other(tenant_id: str) -> dict[str, str]:
         ({"exp": "soon"}, Kind.PROOF_FAILED),
         ({"exp": True}, Kind.PROOF_FAILED),
         ({"iat": None}, Kind.PROOF_FAILED),
+        ({"iat": True}, Kind.PROOF_FAILED),
         ({"iat": 9_999_999_999}, Kind.PROOF_FAILED),
         ({"nbf": 9_999_999_999}, Kind.PROOF_FAILED),
         ({"nonce": NONCE}, Kind.PROOF_FAILED),
@@ -159,6 +160,24 @@ def test_another_key_another_algorithm_and_no_signature_prove_nothing(private_ke
             validate(token, key=public(private_key), expected=EXPECTED, now=datetime.now(UTC))
 
 
+def test_an_issuer_that_names_no_tenant_proves_none(private_key: rsa.RSAPrivateKey) -> None:
+    """A discovery document of all tenants would vouch for any of them."""
+    common = "https://login.test/common/v2.0"
+    token = jwt.encode(claims(iss=common), private_key, algorithm="RS256", headers={"kid": "k"})
+    with pytest.raises(Refused, match="iss"):
+        validate(
+            token,
+            key=public(private_key, None),
+            expected=replace(EXPECTED, issuer=common),
+            now=datetime.now(UTC),
+        )
+
+
+@pytest.mark.parametrize("name", [None, 7, ["Contoso"], {}])
+def test_a_name_that_is_none_is_left_out(check: Callable[..., Administrator], name: Any) -> None:
+    assert check(name=name).name is None
+
+
 def _signed_by_hmac(secret: bytes) -> str:
     """The classic confusion: the public key as an HMAC secret (PyJWT itself refuses to make it)."""
     parts = [json.dumps({"alg": "HS256", "kid": "k"}).encode(), json.dumps(claims()).encode()]
@@ -171,6 +190,17 @@ def _signed_by_hmac(secret: bytes) -> str:
 def test_what_is_no_token_has_no_key(token: str) -> None:
     with pytest.raises(Refused, match="proof_failed"):
         key_id(token)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"alg": "PS256", "kid": "k"}, {"alg": "HS256", "kid": "k"}, {"alg": "none", "kid": "k"}, {"alg": "RS256"}],
+)
+def test_a_token_of_another_algorithm_or_without_a_key_id_has_no_key(header: dict[str, str]) -> None:
+    """Nobody is asked for keys because of it."""
+    parts = (json.dumps(header).encode(), json.dumps(claims()).encode(), b"signature")
+    with pytest.raises(Refused, match="algorithm or key id"):
+        key_id(".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts))
 
 
 GRAPH_ROLES = "read-directory-data"
