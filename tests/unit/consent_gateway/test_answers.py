@@ -104,6 +104,12 @@ def test_a_silent_sign_in_goes_on_with_pages_where_a_person_can_help() -> None:
     assert {klass for klass in Class if CONSEQUENCE[Leg.SILENT, klass].choose_account} == {Class.WRONG_ACCOUNT}
 
 
+def test_who_cancels_has_declined_whatever_else_the_redirect_says() -> None:
+    for error in ("access_denied", "invalid_request", "new_word"):
+        assert redirect_answer(Stage.CONSENT, {"error": error, "error_subcode": "cancel"}).klass is Class.DECLINED
+    assert redirect_answer(Stage.CONSENT, {"error": "new_word", "error_subcode": "other"}).klass is Class.UNKNOWN
+
+
 def test_an_api_that_the_tenant_lacks_is_named_if_it_is_one_that_was_asked_for() -> None:
     resources = load_catalog(None, CLIENT_IDS).sets["read-activity-data"].resources
     (management,) = [one for one in resources if one.identifier == "https://manage.office.com"]
@@ -136,6 +142,7 @@ def test_an_api_that_the_tenant_lacks_is_named_if_it_is_one_that_was_asked_for()
         (Stage.CONSENT, None, "invalid_client", (650052,), Class.SERVICE_MISSING),
         (Stage.CONSENT, None, "access_denied", (53003,), Class.BLOCKED),
         (Stage.CONSENT, None, "server_error", (), Class.TRANSIENT),
+        (Stage.CONSENT, None, "access_denied", (424242, 90094), Class.NOT_ADMINISTRATOR),
         (Stage.SIGN_IN, None, "login_required", (50058,), Class.INTERACTION),
         (Stage.SIGN_IN, None, "interaction_required", (), Class.INTERACTION),
         (Stage.SIGN_IN, None, "consent_required", (65001,), Class.INTERACTION),
