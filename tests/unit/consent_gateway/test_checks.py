@@ -140,6 +140,18 @@ def test_a_removal_that_somebody_tells_of_takes_as_many_answers_but_little_time(
     assert late.status is Status.GRANTED
 
 
+def test_what_was_just_accepted_is_not_waited_for_where_somebody_says_that_it_was_taken_away_again() -> None:
+    said = accepted()
+    said = replace(said, health=replace(said.health, removal_said_at=T0 + timedelta(seconds=30)))
+    seconds = 30.0
+    for _ in range(RULES.negatives - 1):
+        judgement = check(said, found(), seconds)
+        said, seconds = judgement.grant, seconds + 5
+        assert (judgement.changed, said.status) == (False, Status.VERIFYING)
+    gone_again = check(said, found(), seconds).grant
+    assert (gone_again.status, gone_again.reason) == (Status.REVOKED, "not_granted")
+
+
 def test_one_good_answer_starts_the_count_of_negatives_anew() -> None:
     grant = granted()
     for seconds in (10, 400):
