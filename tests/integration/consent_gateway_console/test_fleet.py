@@ -13,10 +13,11 @@ import pytest_asyncio
 from pymongo.errors import AutoReconnect
 
 from consent_gateway.core import utc_now
+from consent_gateway.people import administrator_id, user_id
 from consent_gateway.web import console_many
 from consent_gateway.web.many import MOST_CHECKED
 from shared.events import HeldApp, PermissionBlocked, PermissionRevoked
-from support.consent_events import CONTOSO, FABRIKAM, grant_event
+from support.consent_events import ADMINISTRATOR, CONTOSO, FABRIKAM, grant_event
 from support.fleet_site import FleetSite, fleet_site
 from support.gateway import OPERATOR
 from support.gateway_site import Visit
@@ -170,6 +171,33 @@ async def test_the_history_says_where_a_run_came_from(fleet: FleetSite) -> None:
     assert "198.51.100.9" not in text
     assert await fleet.core.store.origins.forget("user:northwind:operator-1")
     assert "203.0.113.7" not in shown(await visit.get(f"{HISTORY}?tenant={numbered(2)}"))
+
+
+async def test_the_history_names_people_by_what_the_gateway_knows_until_they_are_forgotten(fleet: FleetSite) -> None:
+    """Events have ids only. The same subject of another account is another person."""
+    people, tenant_id = fleet.core.store.people, numbered(2)
+    await people.remember(administrator_id(tenant_id, ADMINISTRATOR.id), "Contoso Administrator")
+    await people.remember(administrator_id(CONTOSO, ADMINISTRATOR.id), "Another tenant's")
+    await people.remember(user_id("northwind", "operator-1"), "Northwind Operator")
+    await people.remember(user_id(ADATUM, "operator-1"), "Another account's")
+    await write(
+        fleet.registry,
+        grant_event(revision=11, tenant_id=tenant_id),
+        grant_event(PermissionBlocked, revision=12, tenant_id=tenant_id, actor={"kind": "user", "id": "operator-1"}),
+    )
+    visit = await fleet.visit()
+    names = ("by Contoso Administrator", "by Northwind Operator")
+
+    async def said() -> list[bool]:
+        text = shown(await visit.get(f"{HISTORY}?tenant={tenant_id}"))
+        assert "Another" not in text
+        return [name in text for name in names]
+
+    assert await said() == [True, True]
+    assert await people.forget(f"{tenant_id}:{ADMINISTRATOR.id}")
+    assert await said() == [False, True]
+    assert await people.forget("user:northwind:operator-1")
+    assert await said() == [False, False]
 
 
 async def furnish(fleet: FleetSite, *tenant_ids: str) -> None:
