@@ -1,5 +1,6 @@
 """A visit that fails at its second client registration: what was accepted before stays, and the person reads so."""
 
+import asyncio
 import html
 import json
 from collections.abc import AsyncIterator
@@ -10,10 +11,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from consent_gateway.checks.verification import Verification
 from consent_gateway.core import Core
+from consent_gateway.grants.grants import Status
 from consent_gateway.web.texts import plain
 from support import gateway, gateway_site
 from support.entra_sandbox import EntraSandbox, Visitor
+from support.eventually import eventually
 from support.gateway import CLIENT_IDS, CONTOSO
 from support.gateway_site import Visit
 
@@ -98,6 +102,30 @@ async def through(visit: Visit, visitor: Visitor, *sets: str) -> httpx.Response:
     return await visit.get(step.headers["location"])
 
 
+async def is_granted(core: Core) -> bool:
+    (grant,) = await core.store.grants.grants_on("northwind", CONTOSO)
+    return grant.status is Status.GRANTED
+
+
+async def test_nobody_waits_between_two_registrations(
+    visit: Visit, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was accepted first may take its time to show: the way to the second page is open at once."""
+    go_on = asyncio.Event()
+
+    async def settle(*_: object, **__: object) -> None:
+        await go_on.wait()
+
+    monkeypatch.setattr(Verification, "settle", settle)
+    step = await visit.post(f"{SCREEN}/consents", {"permission_set_id": [FIRST, SECOND], "tenant_id": CONTOSO})
+    for leg in ("callback", "proof"):
+        params = dict(await visitor.go(step.headers["location"]))
+        step = await asyncio.wait_for(visit.get(f"/consent/{leg}", params=params), timeout=30)
+    assert CLIENT_IDS[SECOND] in step.headers["location"]
+    assert "adminconsent" in step.headers["location"]
+    go_on.set()
+
+
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES.keys())
 async def test_what_was_committed_before_the_second_one_failed_stays(
     core: Core, entra: EntraSandbox, visitor: Visitor, visit: Visit, trouble: Trouble
@@ -135,6 +163,9 @@ async def test_what_was_committed_before_the_second_one_failed_stays(
         assert plain(text) in shown
     assert plain("attempt.partly", done=1, all=2) in shown
     assert ("Office 365 Management APIs" in shown) == (trouble.ends_with == "service_missing")
+    # What was accepted is looked at all the same.
+    await eventually(lambda: is_granted(core), what="the first grant")
+
     # Once more, where that may help, is for what is missing and not for what is there.
     assert (f'value="{SECOND}"' in shown) == (trouble.ends_with != "misconfigured")
     assert f'value="{FIRST}"' not in shown
