@@ -116,6 +116,14 @@ def test_what_the_registry_writes_itself_is_not_read_back(data: EventData) -> No
         project(event(data))
 
 
+@pytest.mark.parametrize("kind", ["set-a nameless", "set-a", "renamed"])
+def test_an_event_from_before_the_name_was_known_takes_no_name_away(kind: str) -> None:
+    (change,) = fold(changes_of([event(_make("set-b", 1)), event(_make(kind, 2))]))
+    assert change.profile is not None
+    assert change.profile.tenant_name == ("Contoso 1" if "nameless" in kind else "Contoso 2")
+    assert change.revision == 2
+
+
 def test_a_document_without_grants_is_a_tenant_and_a_tombstone_is_none() -> None:
     document = {"account_id": ACCOUNT, "tenant_id": CONTOSO, "revision": 1, "updated_at": at(1), "cloud": "global"}
     state = state_of(document)
