@@ -127,7 +127,8 @@ async def test_nothing_secret_is_left_in_logs_pages_or_the_database(  # noqa: PL
             await told.called(mine, issuer)
             for page in (SCREEN, f"{SCREEN}/invitations", f"{SCREEN}/history", "/consent/callback?state=made-up-state"):
                 await mine.get(page)
-            # One run is still under way: at its sign-in, which has a nonce and a verifier.
+            # Two runs are still under way: at the consent page, and at the sign-in, which has a nonce and a verifier.
+            told.secrets |= {state_of(await mine.post(f"{SCREEN}/consents", begun))}
             under_way = await mine.post(f"{SCREEN}/consents", begun)
             claim = {"admin_consent": "True", "tenant": CONTOSO, "state": state_of(under_way)}
             at_sign_in = await mine.get("/consent/callback", params=claim)
