@@ -157,16 +157,17 @@ async def test_nothing_secret_is_left_in_logs_pages_or_the_database(  # noqa: PL
 
 ADMINISTRATOR = "6a7e2f0c-1d7b-4b55-9a4e-0b6f7f0a1c22"
 COLLEAGUE = "operator-1@adatum"
+ELSEWHERE = ("known elsewhere", "signed in elsewhere")
 
 
 @pytest.mark.parametrize(
     ("person_id", "stays"),
     [
         ("operator-1", {COLLEAGUE, "Admin by name"}),
-        ("user:northwind:operator-1", {COLLEAGUE, "Admin by name", "operator-1 elsewhere"}),
-        (ADMINISTRATOR, {COLLEAGUE, "operator-1 by name", "operator-1 elsewhere"}),
-        (f"{CONTOSO}:{ADMINISTRATOR}", {COLLEAGUE, "operator-1 by name", "operator-1 elsewhere"}),
-        (f"{FABRIKAM}:{ADMINISTRATOR}", {COLLEAGUE, "operator-1 by name", "operator-1 elsewhere", "Admin by name"}),
+        ("user:northwind:operator-1", {COLLEAGUE, "Admin by name", *ELSEWHERE}),
+        (ADMINISTRATOR, {COLLEAGUE, "operator-1 by name", *ELSEWHERE}),
+        (f"{CONTOSO}:{ADMINISTRATOR}", {COLLEAGUE, "operator-1 by name", *ELSEWHERE}),
+        (f"{FABRIKAM}:{ADMINISTRATOR}", {COLLEAGUE, "operator-1 by name", *ELSEWHERE, "Admin by name"}),
     ],
 )
 async def test_a_person_is_forgotten_by_any_of_their_ids(
@@ -180,17 +181,20 @@ async def test_a_person_is_forgotten_by_any_of_their_ids(
         for account_id, subject in (("northwind", "operator-1"), ("adatum", "operator-1"), ("adatum", COLLEAGUE)):
             await site.signed_in(account_id, subject=subject)
             await core.store.people.remember(user_id(account_id, subject), f"{subject} by name")
-    elsewhere = {"name": "operator-1 elsewhere"}
-    await core.database["sessions"].update_one({"account_id": "adatum", "subject": "operator-1"}, {"$set": elsewhere})
-    await core.database["people"].update_one({"_id": "user:adatum:operator-1"}, {"$set": elsewhere})
+    # The same subject of another account has names of its own.
+    adatums = {"account_id": "adatum", "subject": "operator-1"}
+    await core.database["people"].update_one({"_id": user_id(**adatums)}, {"$set": {"name": "known elsewhere"}})
+    await core.database["sessions"].update_one(adatums, {"$set": {"name": "signed in elsewhere"}})
     admin = Administrator(tenant_id=CONTOSO, object_id=ADMINISTRATOR, name="Admin by name", roles=None)
     await accepted(core, admin, OPERATOR, SETS[0])
-    await core.database["attempts"].update_many({}, {"$set": {"started_from": where, "last_from": where}})
+    # Somebody else made the link that the operator followed.
+    run = {"started_from": where, "last_from": where, "subject": "maker-1", "follower": "operator-1"}
+    await core.database["attempts"].update_many({}, {"$set": run})
 
     known = await people_command.forget(settings, person_id)
 
     left = str([await core.database[name].find({}).to_list(None) for name in ("people", "sessions", "attempts")])
-    names = {"Admin by name", "operator-1 by name", "operator-1 elsewhere", COLLEAGUE}
+    names = {"Admin by name", "operator-1 by name", *ELSEWHERE, COLLEAGUE}
     assert {name for name in names if name in left} == stays
     # The run was the operator's and the administrator's: whoever of them is forgotten takes along where it came from.
     assert ("203.0.113.7" in left) == (person_id.startswith(FABRIKAM))
