@@ -78,6 +78,33 @@ async def test_no_route_is_for_other_roles(site: Site, issuer: Issuer) -> None:
         assert [(await site.ask(route, headers)).status_code for headers in nobody] == [403, 401, 401], route
 
 
+async def test_an_app_acts_by_its_role_and_not_by_being_named_in_a_token(site: Site, issuer: Issuer) -> None:
+    """A person's token can name the app that the person came from."""
+    for role in ("viewer", "operator", "staff"):
+        headers = issuer.headers(role, account_id="northwind", app_id="search")
+        for route in site.routes:
+            if route != STREAM:
+                assert (role, route, (await site.ask(route, headers)).status_code) == (role, route, 403)
+    assert (await site.ask(STREAM, issuer.headers("staff", app_id="search"))).status_code == 403
+    # An administrator who came from there administers the account.
+    admin = issuer.headers("admin", account_id="northwind", app_id="search")
+    for route in site.routes:
+        if "{" in route:
+            assert (route, (await site.ask(route, admin)).status_code) == (route, 404)
+    assert (await site.ask("get /v1/subscriptions", admin)).json()["items"] == []
+    made = (await site.ask("post /v1/subscriptions", admin)).json()
+    assert (made["app_id"], made["account_id"]) == (None, "northwind")
+
+
+async def test_an_app_is_over_all_accounts_whatever_account_its_token_names(site: Site, issuer: Issuer) -> None:
+    headers = issuer.headers("app", app_id="search", account_id="northwind")
+    (found,) = (await site.ask("get /v1/subscriptions", headers)).json()["items"]
+    assert (found["id"], found["app_id"], found["account_id"]) == (site.ids["subscription_id"], "search", None)
+    assert (await site.ask("get /v1/deliveries/{delivery_id}", headers)).status_code == 200
+    others = issuer.headers("app", app_id="workbench", account_id="northwind")
+    assert (await site.ask("get /v1/subscriptions", others)).json()["items"] == []
+
+
 async def test_what_is_anothers_looks_absent_on_every_route_that_names_it(site: Site, issuer: Issuer) -> None:
     strangers = [
         issuer.headers("app", app_id="workbench"),

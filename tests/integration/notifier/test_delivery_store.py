@@ -138,10 +138,20 @@ async def test_attempts_add_up_and_only_the_latest_are_kept(store: DeliveryStore
     for number in range(25):
         await store.record([result("a", "c", Verdict(status="pending", next_at=NOW), status_code=number)], now=NOW)
         await store.claim({"s": 1}, claim="c", now=NOW, until=NOW)
+    # While it is tried, when it has died, and when it has arrived: three statements.
+    assert await codes_of(store, "a") == [*range(5, 25)]
+    await store.record([result("a", "c", Verdict(status="dead", reason="too_old"), status_code=500)], now=NOW)
+    assert await codes_of(store, "a") == [*range(6, 25), 500]
+    await store.resend("a", "s", now=NOW)
+    await store.claim({"s": 1}, claim="c", now=NOW, until=NOW)
     await store.record([result("a", "c", DELIVERED, status_code=200)], now=NOW)
-    delivery = await store.get("a")
+    assert await codes_of(store, "a") == [*range(7, 25), 500, 200]
+
+
+async def codes_of(store: DeliveryStore, name: str) -> list[int | None]:
+    delivery = await store.get(name)
     assert delivery is not None
-    assert [each.status_code for each in delivery.attempts] == [*range(6, 25), 200]
+    return [each.status_code for each in delivery.attempts]
 
 
 async def test_how_many_attempts_are_kept_is_a_setting(database: "Database", store: DeliveryStore) -> None:

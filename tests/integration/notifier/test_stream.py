@@ -27,19 +27,27 @@ def tenant(number: int) -> str:
 
 async def test_an_app_and_an_account_follow_what_concerns_them(serve: Any, stage: Any, issuer: Issuer) -> None:
     app, account = issuer.headers("app", app_id="search"), issuer.headers("viewer", account_id="northwind")
+    # Somebody of the account who came from the app: the role decides.
+    person, other = issuer.headers("viewer", account_id="northwind", app_id="search"), issuer.headers("app", app_id="x")
     async with (
         serve() as served,
         listening(served.url, app) as of_app,
         listening(served.url, account) as of_account,
+        listening(served.url, person) as of_person,
     ):
+        before = of_app.last_event_id
         await stage.publish(
             status_event(revision=1),
             status_event(revision=2, apps=("workbench",), previous_apps=()),
             status_event(revision=3, account_id="adatum"),
-            status_event(revision=4),
+            status_event(revision=4, apps=("search", "x")),
         )
         await eventually(lambda: _revisions(of_app), lambda seen: sorted(seen) == [1, 3, 4])
-        await eventually(lambda: _revisions(of_account), lambda seen: sorted(seen) == [1, 2, 4])
+        for each in (of_account, of_person):
+            await eventually(lambda each=each: _revisions(each), lambda seen: sorted(seen) == [1, 2, 4])  # type: ignore[misc] # a default binds the loop's variable
+        # A position belongs to nobody: with another's, an app is told what is its own.
+        async with listening(served.url, other, before) as of_other:
+            await eventually(lambda: _revisions(of_other), lambda seen: seen == [4])
     assert of_app.headers["content-type"].startswith("text/event-stream")
     assert of_app.headers["x-accel-buffering"] == "no"
     assert of_app.headers["cache-control"] == "no-store"

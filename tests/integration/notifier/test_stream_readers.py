@@ -3,16 +3,20 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client import REGISTRY
+from pymongo.errors import AutoReconnect
 
 from notifier.settings import StreamSettings
+from notifier.store import EventStore
+from notifier.subscribers import Intake, Told
 from support.eventually import eventually
 from support.listening import Listener, listening
 from support.status_events import status_event
@@ -67,6 +71,82 @@ async def test_it_goes_on_exactly_where_it_was_after_a_restart(serve: Any, stage
         await stage.publish(*[status_event(revision=n, tenant_id=tenant(n)) for n in range(21, 31)])
         await eventually(partial(revisions, second), lambda seen: len(seen) == 20, within=40)
     assert await revisions(second) == list(range(11, 31))
+
+
+@dataclass
+class Failing:
+    """Writes of events that fail while several batches are under way: none, some or all of their rows are there."""
+
+    failures: list[str] = field(default_factory=lambda: ["none", "some", "all"])
+    under_way: int = 0
+    writes: int = 0
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        add, deliver = EventStore.add, Intake.deliver
+
+        async def delivering(intake: Intake, told: Sequence[Told]) -> None:
+            self.under_way += 1
+            try:
+                await deliver(intake, told)
+            finally:
+                self.under_way -= 1
+
+        async def adding(store: EventStore, notices: Sequence[Any]) -> None:
+            self.writes += 1
+            if self.writes % 3 or not self.failures:
+                await add(store, notices)
+                return
+            await eventually(self._others, lambda count: count > 1, what="batches behind the one that fails")
+            kind = self.failures.pop(0)
+            if kind != "none":
+                await add(store, notices if kind == "all" else notices[: len(notices) // 2])
+            raise AutoReconnect("no answer")
+
+        monkeypatch.setattr(EventStore, "add", adding)
+        monkeypatch.setattr(Intake, "deliver", delivering)
+
+    async def _others(self) -> int:
+        return self.under_way
+
+
+async def test_across_batches_that_fail_everything_comes_once_and_in_its_order(
+    serve: Any, stage: Any, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for who comes back in the middle of it: what is behind a failed batch never becomes visible before it."""
+    monkeypatch.setattr("notifier.app.BATCH", 5)
+    failing = Failing()
+    failing.install(monkeypatch)
+    headers = issuer.headers("app", app_id="search")
+    sent = [(tenant(n % 4), n) for n in range(1, 161)]
+    async with serve() as served, AsyncExitStack() as stack:
+        through = await stack.enter_async_context(listening(served.url, headers))
+        async with listening(served.url, headers) as leaving:
+            await stage.publish(*[status_event(revision=n, tenant_id=tenant_id) for tenant_id, n in sent])
+            # One of the writes has failed by now.
+            await eventually(partial(revisions, leaving), lambda seen: len(seen) > 10, within=40)
+        back = await stack.enter_async_context(listening(served.url, headers, leaving.last_event_id))
+        await eventually(partial(revisions, through), lambda seen: len(seen) >= len(sent), within=60)
+        await eventually(partial(revisions, back), lambda seen: len(seen) >= len(sent) - len(leaving.events), within=60)
+        # Whatever came twice would have come before this.
+        await stage.publish(*[status_event(revision=1000 + n, tenant_id=tenant(n)) for n in range(4)])
+        for listener in (through, back):
+            await eventually(partial(revisions, listener), lambda seen: seen[-4:] == list(range(1000, 1004)))
+    assert failing.failures == []
+    marked = sent + [(tenant(n), 1000 + n) for n in range(4)]
+    assert by_tenant(through.events) == by_tenant_of(marked)
+    assert by_tenant(leaving.events + back.events) == by_tenant_of(marked)
+
+
+def by_tenant_of(revisions: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for tenant_id, revision in revisions:
+        found.setdefault(tenant_id, []).append(revision)
+    return found
+
+
+def by_tenant(events: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, list[int]]:
+    """The revisions of each tenant as they came."""
+    return by_tenant_of((event["data"]["tenant"]["id"], event["data"]["revision"]) for _, event in events)
 
 
 async def test_who_does_not_read_delays_nobody_and_misses_nothing(
