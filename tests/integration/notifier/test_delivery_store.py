@@ -220,6 +220,10 @@ async def test_the_dead_are_revived_and_the_delivered_are_not(store: DeliverySto
     assert await store.revive("s", ["dead", "delivered"], before=LATER, now=LATER) == 1
     (claimed,), _ = await store.claim({"s": 9}, claim="d", now=LATER, until=LATER)
     assert (claimed.id, claimed.tries, claimed.started_at) == ("dead", 0, LATER)
+    revived = await store.get("dead")
+    assert revived is not None
+    # Only what has ended expires.
+    assert (revived.status, revived.reason, revived.ended_at) == ("pending", None, None)
 
 
 async def test_resending_never_takes_a_row_from_whom_it_is_being_sent_by(store: DeliveryStore) -> None:

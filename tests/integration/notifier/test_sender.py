@@ -77,12 +77,18 @@ async def test_an_address_in_the_url_is_not_dialled_however_it_is_written(url: s
     assert endpoint.connections == 0
 
 
-async def test_plain_http_is_not_sent_where_private_networks_are_not_allowed(make_receiver: Any) -> None:
+async def test_plain_http_other_ports_and_credentials_are_not_sent_where_private_networks_are_not_allowed(
+    make_receiver: Any,
+) -> None:
     """A subscription may be older than the setting."""
     endpoint = await make_receiver()
-    async with opened() as sender:
-        attempt = await sender.post(endpoint.url, body=b"{}", headers={})
-    assert attempt.error == "url_not_allowed"
+    port = urlsplit(endpoint.url).port
+    for url in (endpoint.url, f"https://hooks.example.com:{port}/", f"https://user@hooks.example.com:{port}/"):
+        async with opened(Names("127.0.0.1")) as sender:
+            attempt = await sender.post(url, body=b"{}", headers={})
+            with pytest.raises(RefusedUrl):
+                await sender.check(url)
+        assert (url, attempt.error) == (url, "url_not_allowed")
     assert endpoint.connections == 0
 
 

@@ -168,6 +168,20 @@ async def test_who_does_not_read_delays_nobody_and_misses_nothing(
             assert await slow.numbers(EVENTS) == everything
 
 
+async def test_who_takes_nothing_for_too_long_is_let_go(
+    serve: Any, stage: Any, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.stream.SEND_SECONDS", 0.2)
+    headers = issuer.headers("app", app_id="search")
+    async with serve() as served:
+        for listener in served.server.servers[0].sockets:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        before = await open_streams()
+        async with unread(served.url, headers):
+            await stage.publish(*[status_event(revision=n, tenant_id=tenant(n)) for n in range(1, 201)])
+            await eventually(open_streams, before.__eq__, within=30, what="its place given back")
+
+
 class Unread:
     """A connection on which a stream was asked for and nothing is read."""
 

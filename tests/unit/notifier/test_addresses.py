@@ -81,6 +81,7 @@ def test_urls_that_are_taken(url: str) -> None:
             "https://",
         ),
         *("https://user:pass@hooks.example.com/", "https://user@hooks.example.com/", "https://hooks.example.com/#x"),
+        *("https://:pass@hooks.example.com/", "https://@hooks.example.com/", "https://:@hooks.example.com/"),
         *("https://hooks.example.com:22/", "https://hooks.example.com:8080/", "https://hooks.example.com:99999/"),
         *("https://127.0.0.1/", "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://169.254.169.254/latest"),
         *(

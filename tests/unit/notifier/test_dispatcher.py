@@ -33,13 +33,16 @@ class Records:
 class Poster:
     """Answers 204, or does what it is told to."""
 
-    def __init__(self, failing: Exception | None = None) -> None:
+    def __init__(self, failing: Exception | None = None, *, status: int = 204) -> None:
         self._failing = failing
+        self._status = status
+        self.headers: list[dict[str, str]] = []
 
-    async def post(self, url: str, **_: Any) -> Attempt:
+    async def post(self, url: str, *, headers: dict[str, str], **_: Any) -> Attempt:
+        self.headers.append(headers)
         if self._failing is not None:
             raise self._failing
-        return Attempt(at=datetime.now(UTC), duration_ms=1, status_code=204)
+        return Attempt(at=datetime.now(UTC), duration_ms=1, status_code=self._status)
 
 
 def job(name: str, *, started_at: datetime | None = None) -> Job:
@@ -167,3 +170,43 @@ async def test_so_many_attempts_run_at_once_over_all_endpoints_and_no_more(monke
 
     await eventually(done, lambda count: count == 10)
     assert poster.most == 3
+
+
+async def test_what_is_under_way_at_the_end_of_the_grace_is_given_up_with_what_waits() -> None:
+    poster, records = Holding(), Records()
+    dispatcher, _ = dispatching(poster, records, endpoint_concurrency=2)
+    of = subscription()
+    dispatcher.accept([(of, job(str(number))) for number in range(5)])
+    await until(lambda: poster.running == 2)
+    assert await dispatcher.stop(grace=0.0) == {str(number): "c" for number in range(5)}
+    assert records.results == []
+
+
+async def test_a_secret_that_no_key_opens_holds_its_endpoint_back_and_costs_no_attempt() -> None:
+    records = Records()
+    dispatcher, lanes = dispatching(Poster(), records)
+    of, other = subscription(), subscription()
+    sealed = replace(of.secrets[0], sealed=b"?" * 60)
+    dispatcher.accept([(replace(of, secrets=(sealed,)), job(str(number))) for number in range(20)])
+    dispatcher.accept([(other, job("other"))])
+    await until(lambda: records.results)
+    assert [each.delivery_id for each in records.results] == ["other"]
+    assert set(lanes.blocked(monotonic())) == {of.id}
+    # Those that had begun are left to their leases, the others wait.
+    assert lanes.queued() == 4
+
+
+async def test_each_attempt_has_its_own_timestamp_and_retries_that_began_together_part() -> None:
+    poster, records = Poster(status=500), Records()
+    dispatcher, _ = dispatching(poster, records, retry_schedule=(1000.0,))
+    of, long_ago = subscription(), datetime.now(UTC) - timedelta(hours=3)
+    before = int(datetime.now(UTC).timestamp())
+    dispatcher.accept([(of, job(str(number), started_at=long_ago)) for number in range(40)])
+    await until(lambda: len(records.results) == 40)
+    # Receivers refuse what is older than minutes, whenever its delivery began.
+    assert all(int(each["webhook-timestamp"]) >= before for each in poster.headers)
+    waits = [
+        (each.verdict.next_at - each.attempt.at).total_seconds() for each in records.results if each.verdict.next_at
+    ]
+    assert min(waits) < 990
+    assert max(waits) > 1010

@@ -184,3 +184,13 @@ def test_what_was_read_before_replaces_nothing_of_its_version() -> None:
     lanes.lane(subscription("a", version=2, trips=1))
     assert not lanes.reserve(subscription("a", version=2), 0.0)
     assert lanes.reserve(subscription("a", version=3), 0.0)
+
+
+def test_what_an_address_asked_for_does_not_hold_back_its_successor() -> None:
+    lanes = Lanes(limit=8, capacity=4)
+    lane = filled(lanes, "a", 1)
+    lanes.block(lane, 60.0)
+    lanes.lane(subscription("a"))
+    assert started(lanes, now=1.0) == []
+    lanes.offer(lanes.lane(subscription("a", version=2)), 1.0)
+    assert started(lanes, now=1.0) == ["a0"]

@@ -112,6 +112,18 @@ def test_a_loss_that_comes_first_announces_the_move(store: Store) -> None:
     assert accept(store, push(revision=2, epoch=2, tenant=FABRIKAM)) is Verdict.APPLIED
 
 
+def test_a_late_loss_does_not_take_the_slot_back(store: Store) -> None:
+    """A loss is applied whatever its epoch; what the slot has come to, it leaves."""
+    accept(store, push(revision=2, epoch=3, tenant=FABRIKAM))
+    assert accept(store, push(revision=5, epoch=1, usable=False, access="lost")) is Verdict.APPLIED
+
+    assert accept(store, push(revision=6, epoch=2)) is Verdict.STALE_EPOCH
+    assert {grant.tenant_name: grant.usable for grant in store.grants()} == {
+        "Contoso Ltd": False,
+        "Fabrikam Inc": True,
+    }
+
+
 def test_a_removed_tenant_stays_removed_until_it_is_connected_again(store: Store) -> None:
     accept(store, push(revision=1))
     accept(store, push(revision=9, permission_set_id="manage-accounts"))
