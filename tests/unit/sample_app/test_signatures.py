@@ -47,6 +47,15 @@ def test_during_a_rotation_old_and_new_secret_both_verify() -> None:
     assert signer(BODY, headers(signature(SECRET)), [("search", OTHER), ("search", SECRET)]) == "search"
 
 
+def test_one_good_signature_among_others_verifies() -> None:
+    """As the vectors of the libraries have it: of other secrets, and of a version that is not known here."""
+    other = "Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
+    among = f"v1,{other} v2,{other} {signature(SECRET)} v1,{other}"
+
+    assert signer(BODY, headers(among), [("a", SECRET)]) == "a"
+    assert signer(BODY, headers(among.replace(signature(SECRET), f"v1a,{other}")), [("a", SECRET)]) is None
+
+
 def test_what_was_changed_on_the_way_does_not_verify() -> None:
     good = signature(SECRET)
 
