@@ -5,9 +5,10 @@ from typing import Any, Protocol, cast
 
 from pydantic import SecretStr
 
+from notifier.attempts import Attempts, Poster
 from notifier.clock import ServerClock
 from notifier.deliveries import Result
-from notifier.dispatcher import Dispatcher, Poster
+from notifier.dispatcher import Dispatcher
 from notifier.endpoints import Endpoints
 from notifier.lanes import Lanes
 from notifier.recorder import Recorder
@@ -42,13 +43,14 @@ def dispatching(poster: Poster, records: Records, **changes: Any) -> tuple[Dispa
     """The dispatcher and its lanes; ``changes`` are settings of deliveries."""
     settings = DeliverySettings.model_validate({"secrets_key": SECRETS_KEY, **changes})
     lanes = Lanes(limit=settings.endpoint_concurrency, capacity=settings.endpoint_queue)
+    clock = cast("ServerClock", Clock())
+    box = SecretBox([key_bytes(SecretStr(SECRETS_KEY))])
     dispatcher = Dispatcher(
-        poster=poster,
+        attempts=Attempts(poster=poster, box=box, clock=clock, settings=settings),
         recorder=cast("Recorder", records),
         endpoints=cast("Endpoints", Unconcerned()),
-        box=SecretBox([key_bytes(SecretStr(SECRETS_KEY))]),
         lanes=lanes,
-        clock=cast("ServerClock", Clock()),
+        clock=clock,
         settings=settings,
     )
     return dispatcher, lanes

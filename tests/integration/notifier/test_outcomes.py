@@ -131,7 +131,9 @@ async def test_a_refused_connection_and_an_unknown_host(
 ) -> None:
     closed = await subscribe("http://127.0.0.1:9/hook", app_id="search")
     nowhere = await subscribe("http://no-such-host.invalid/hook", app_id="search")
-    async with run_engine(retry_schedule=()) as engine:
+    # However long the host's resolver takes to say so.
+    patient = {"connect_timeout_seconds": 60.0, "total_timeout_seconds": 60.0, "lease_seconds": 70.0}
+    async with run_engine(retry_schedule=(), **patient) as engine:
         await engine.intake.deliver(told([notice()]))
         (refused,), (unknown,) = await ended(deliveries, closed), await ended(deliveries, nowhere)
     assert [each.error for each in refused.attempts] == ["connection_failed"]

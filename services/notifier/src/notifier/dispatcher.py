@@ -1,27 +1,24 @@
-"""Makes the attempts: takes deliveries in turn over the endpoints, posts them signed, and hands on what came of it."""
+"""Has the attempts made: takes deliveries in turn over the endpoints, and hands on what came of each."""
 
 import asyncio
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 from time import monotonic
-from typing import Protocol
 
 import structlog
 from prometheus_client import Gauge, Histogram
 from pymongo.errors import PyMongoError
 
+from notifier.attempts import Attempts
 from notifier.clock import ServerClock
-from notifier.deliveries import DELIVERED, INTERNAL_ERROR, Attempt, Result, RetryPolicy, Verdict, judge
+from notifier.deliveries import DELIVERED, Attempt, Result, Verdict
 from notifier.endpoints import Endpoints
 from notifier.lanes import Job, Lane, Lanes
 from notifier.recorder import Recorder
-from notifier.secrets import SecretBox, UnknownKey
+from notifier.secrets import UnknownKey
 from notifier.settings import DeliverySettings
-from notifier.signing import signature_header
-from notifier.signing_keys import SigningKeys
 from notifier.subscriptions import Subscription
 
 log = structlog.get_logger(__name__)
@@ -41,14 +38,6 @@ UNSIGNABLE_SECONDS = 30.0
 PAUSED_SECONDS = 5.0
 
 
-class Poster(Protocol):
-    """Sends one webhook."""
-
-    async def post(self, url: str, *, body: bytes, headers: dict[str, str], owner: str) -> Attempt:
-        """POST it; every failure is an outcome."""
-        ...
-
-
 @dataclass(slots=True, eq=False)
 class _Worker:
     """A task that makes one attempt after the other, and whether it counts against the number that may run at once."""
@@ -64,26 +53,19 @@ class Dispatcher:
     def __init__(
         self,
         *,
-        poster: Poster,
+        attempts: Attempts,
         recorder: Recorder,
         endpoints: Endpoints,
-        box: SecretBox,
         lanes: Lanes,
         clock: ServerClock,
         settings: DeliverySettings,
     ) -> None:
-        self._poster = poster
+        self._attempts = attempts
         self._recorder = recorder
         self._endpoints = endpoints
-        self._keys = SigningKeys(box)
         self._lanes = lanes
         self._clock = clock
         self._settings = settings
-        self._policy = RetryPolicy(
-            schedule=settings.retry_schedule,
-            max_age=timedelta(seconds=settings.max_age_seconds),
-            retry_after_max=settings.retry_after_max_seconds,
-        )
         # aiohttp rounds a deadline of more than five seconds up to a whole second.
         self._needed = settings.total_timeout_seconds + 2.0
         self._counted = 0
@@ -211,20 +193,12 @@ class Dispatcher:
     async def _deliver(self, lane: Lane, job: Job) -> bool:
         """Make one attempt and hand on its result; whether the endpoint answered and can take more."""
         subscription = lane.subscription
-        now = self._clock.now()
         try:
-            keys = self._keys.of(subscription, now)
+            attempt, verdict = await self._attempts.make(subscription, job)
         except UnknownKey as error:
             log.error("dispatcher.unsignable", subscription_id=subscription.id, detail=str(error))  # noqa: TRY400
-            self._hold_back(lane, now + timedelta(seconds=UNSIGNABLE_SECONDS))
+            self._hold_back(lane, self._clock.now() + timedelta(seconds=UNSIGNABLE_SECONDS))
             return False
-        try:
-            attempt = await self._post(subscription, job, keys, now)
-        except Exception:
-            # A defect of ours. It counts: what breaks each time must come to an end, and be seen by its owner.
-            log.exception("dispatcher.attempt_broke", delivery_id=job.delivery_id)
-            attempt = Attempt(at=now, duration_ms=0, error=INTERNAL_ERROR)
-        verdict = DELIVERED if attempt.succeeded else self._judge(subscription, job, attempt)
         if verdict.endpoint_gone and lane.subscription.version != subscription.version:
             # Gone is what was there before.
             verdict = Verdict(status="pending", next_at=self._clock.now())
@@ -238,31 +212,6 @@ class Dispatcher:
         if self._endpoints.concerned(subscription, attempt):
             await self._observe(lane, subscription, attempt, verdict)
         return attempt.status_code is not None and attempt.error is None and verdict.throttle_until is None
-
-    async def _post(self, subscription: Subscription, job: Job, keys: list[bytes], now: datetime) -> Attempt:
-        body = job.notice.body(subscription.owner.app_id)
-        timestamp = int(now.timestamp())
-        signature = signature_header(keys, message_id=job.notice.id, timestamp=timestamp, body=body)
-        return await self._poster.post(
-            subscription.url,
-            body=body,
-            headers={
-                "webhook-id": job.notice.id,
-                "webhook-timestamp": str(timestamp),
-                "webhook-signature": signature,
-            },
-            owner=subscription.owner.key,
-        )
-
-    def _judge(self, subscription: Subscription, job: Job, attempt: Attempt) -> Verdict:
-        return judge(
-            attempt,
-            tries=job.tries,
-            started_at=job.started_at,
-            now=self._clock.now(),
-            policy=self._policy.with_schedule(subscription.retry_schedule),
-            spread=random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
-        )
 
     async def _observe(self, lane: Lane, subscription: Subscription, attempt: Attempt, verdict: Verdict) -> None:
         if verdict.throttle_until is not None and lane.subscription.version == subscription.version:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from pymongo.errors import PyMongoError
 
+from notifier.attempts import Attempts
 from notifier.claimer import Claimer
 from notifier.clock import ServerClock
 from notifier.delivery_store import DeliveryStore
@@ -68,10 +69,9 @@ class Engine:
             self.subscriptions, self.deliveries, self.clock, settings=delivery, announce=self._announce
         )
         self.dispatcher = Dispatcher(
-            poster=self.sender,
+            attempts=Attempts(poster=self.sender, box=self.box, clock=self.clock, settings=delivery),
             recorder=self._recorder,
             endpoints=self.endpoints,
-            box=self.box,
             lanes=lanes,
             clock=self.clock,
             settings=delivery,
